@@ -1,0 +1,1 @@
+"""commonprior: one prior, learned in common; no data shared."""

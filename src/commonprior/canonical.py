@@ -1,0 +1,81 @@
+"""The one way in which anything becomes bytes: deterministic CBOR (RFC 8949, section 4.2) and SHA-256.
+
+Whatever is hashed, signed, journalled or sent passes through `encode`; whatever arrives passes through
+`decode`, which takes only the one encoding that `encode` would have produced, so that two different byte
+strings never mean the same thing. No floats of other widths, tags, indefinite lengths or duplicate keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import cbor2
+
+from commonprior.errors import MalformedMessage
+
+Value: TypeAlias = "bool | int | float | bytes | str | Sequence[Value] | Mapping[str, Value] | None"
+
+MAX_DEPTH = 16
+"""No message nests deeper; a decoder that recursed further could be made to overflow."""
+
+
+def encode(value: Value) -> bytes:
+    """Return the deterministic CBOR of `value`; mappings have text keys, floats are finite."""
+    _check(value, 0)
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, limit: int = 1 << 30) -> Value:
+    """Return the value whose `encode` is exactly `data`, or raise `MalformedMessage`."""
+    if len(data) > limit:
+        raise MalformedMessage(f"expected at most {limit} bytes, got {len(data)}")
+    stream = io.BytesIO(data)
+    try:
+        value = cbor2.CBORDecoder(stream, tag_hook=_refuse_tag, str_errors="strict").decode()
+    except MalformedMessage:
+        raise
+    except Exception as error:  # cbor2 raises a dozen types on hostile bytes; to us they are all one refusal
+        raise MalformedMessage(f"{len(data)} bytes are not CBOR: {type(error).__name__}") from None
+    if stream.read(1):
+        raise MalformedMessage(f"{len(data)} bytes go on after the CBOR item ended")
+    _check(value, 0)
+    if cbor2.dumps(value, canonical=True) != data:
+        raise MalformedMessage(f"{len(data)} bytes of CBOR are not in their deterministic form")
+    return value
+
+
+def digest(value: Value | bytes) -> bytes:
+    """Return the SHA-256 of `value`'s deterministic CBOR; of `value` itself where it is bytes."""
+    return hashlib.sha256(value if isinstance(value, bytes) else encode(value)).digest()
+
+
+def _refuse_tag(_decoder: object, tag: cbor2.CBORTag) -> Value:
+    raise MalformedMessage(f"CBOR tag {tag.tag} has no place in a message")
+
+
+def _check(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise MalformedMessage(f"nested deeper than {MAX_DEPTH}")
+    match value:
+        case None | bool() | bytes() | str():
+            return
+        case int():
+            if not -(2**63) <= value < 2**64:
+                raise MalformedMessage(f"integer {value} needs more than 64 bits")
+        case float():
+            if not math.isfinite(value):
+                raise MalformedMessage(f"{value} is not a finite number")
+        case list() | tuple():
+            for item in value:  # pyright: ignore[reportUnknownVariableType]
+                _check(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+        case Mapping():
+            for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+                if not isinstance(key, str):
+                    raise MalformedMessage(f"key {key!r} is not text")
+                _check(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+        case _:
+            raise MalformedMessage(f"{type(value).__name__} has no place in a message")

@@ -1,0 +1,1 @@
+"""The record: what every round leaves behind for an outsider to check."""

@@ -1,0 +1,35 @@
+"""Who a round talks to: a site agent with its tasks, or a gateway that holds devices' packets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from commonprior.prior import Prior, Tensors
+from commonprior.privacy import Release
+from commonprior.session import Session
+
+
+class Context(NamedTuple):
+    """What a contributor is told of a round: the session, the prior to start from, and the round's public seed."""
+
+    session: Session
+    prior: Prior
+    release: Release
+    seed: int
+
+
+class Protected(NamedTuple):
+    """Integers [d] that may be summed, and what the contributor remembers if the round succeeds."""
+
+    integers: np.ndarray
+    memory: Tensors
+
+
+class Contributor(Protocol):
+    """Whoever has something to add to the prior."""
+
+    def contribute(self, context: Context) -> Protected:
+        """Return clipped, noised integers; raise `PolicyRefusal` or `BudgetExhausted` rather than give too much."""
+        ...

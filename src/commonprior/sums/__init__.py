@@ -1,0 +1,85 @@
+"""Secure sums as state machines without input or output: bytes in, bytes out, no sockets, no clocks."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from commonprior.identity import Identity
+from commonprior.session import Seat, Session
+
+Csprng = Callable[[int], bytes]
+
+Guard = Callable[[frozenset[Seat]], None]
+"""A site's last word on a contributor set: raises `PolicyRefusal` if it must not be summed."""
+
+
+class Aggregate(NamedTuple):
+    """The sum [d] int64 over `survivors`. `commitments` are SHA-256 of each survivor's sealed bytes, `signatures`
+    the sites' over `statement`: (session, survivors, commitments). `parts` is what recomputing the sum needs.
+    """
+
+    value: np.ndarray
+    survivors: tuple[Seat, ...]
+    commitments: tuple[bytes, ...]
+    statement: bytes
+    signatures: tuple[tuple[Seat, bytes], ...]
+    parts: tuple[bytes, ...] = ()
+
+
+class Aborted(NamedTuple):
+    """The attempt is over without a sum: why, and who broke the protocol (empty where sites only dropped out)."""
+
+    reason: str
+    culprits: tuple[Seat, ...] = ()
+
+
+class Finished(NamedTuple):
+    """A party has done its part in this attempt."""
+
+    survivors: tuple[Seat, ...]
+
+
+class Step(NamedTuple):
+    """What a machine wants done, in this order: fsync `persist`, send `send`, then look at `done`."""
+
+    persist: bytes = b""
+    send: Sequence[tuple[Seat, bytes]] = ()
+    done: Aggregate | Aborted | Finished | None = None
+
+
+class Machine(Protocol):
+    """One party's side of one attempt. Frames are signed; a repeated frame gets the same answer, never a second one."""
+
+    def receive(self, sender: Seat, frame: bytes) -> Step:
+        """Take one frame. A frame that breaks the protocol raises `ProtocolError` and changes nothing."""
+        ...
+
+    def close(self, phase: str) -> Step:
+        """The deadline of `phase` passed: go on with whoever answered. Irrevocable."""
+        ...
+
+
+class SecureSum(abc.ABC):
+    """A protocol that adds integer vectors modulo 2^(8·width), by what it reveals and to whom.
+
+    The coordinator's machine is driven phase by phase: `receive` until everyone answered, then `close(phase)`,
+    whose Step carries the next phase's messages or, at the end, `done`.
+    """
+
+    phases: ClassVar[tuple[str, ...]]
+    insecure: ClassVar[str] = ""
+    """Empty, or what an output must say: this sum shows every update to the coordinator."""
+
+    @abc.abstractmethod
+    def party(
+        self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
+    ) -> Machine:
+        """Return the machine of the site on `seat`, whose integers [d] int64 are within the encoding's limit."""
+
+    @abc.abstractmethod
+    def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
+        """Return the coordinator's machine; `log` replays the frames of the same attempt after a restart."""
