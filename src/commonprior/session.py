@@ -7,14 +7,15 @@ anything in another.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from commonprior.canonical import digest
-from commonprior.errors import InputError
+from commonprior.canonical import Value, digest
+from commonprior.errors import InputError, MalformedMessage
 
 Seat: TypeAlias = int
 """A party's place in the roster, from 0."""
@@ -119,3 +120,43 @@ class Session:
     def key_of(self, seat: Seat) -> bytes:
         """Return the public key that signs for a seat."""
         return self.coordinator if seat == COORDINATOR else self.roster[seat].key
+
+    def seat_of(self, key: bytes) -> Seat | None:
+        """Return the seat of a public key, or None where the roster does not have it."""
+        return next((seat for seat, member in enumerate(self.roster) if member.key == key), None)
+
+
+def consistency_statement(session: Session, survivors: Sequence[Seat], commitments: Sequence[bytes]) -> bytes:
+    """Return what sites sign before anything opens: whose sealed bytes are summed in this attempt, and which bytes."""
+    return digest(["commonprior/consistency/1", session.hash, list(survivors), list(commitments)])
+
+
+def read_session(value: Value) -> Session:
+    """Return the session whose `dataclasses.asdict` this is, or raise `MalformedMessage`."""
+    match value:
+        case {"roster": list() as roster, "encoding": dict() as encoding, **rest}:
+            pass
+        case _:
+            raise MalformedMessage("expected a session with a roster and an encoding")
+    rest = {k: v for k, v in rest.items() if k not in ("roster", "encoding")}
+    kinds: dict[str, str] = {f.name: str(f.type) for f in dataclasses.fields(Session)}
+    if {*rest, "roster", "encoding"} != set(kinds):
+        raise MalformedMessage(f"a session has fields {sorted(kinds)}, got {sorted(rest)}")
+    for name, item in rest.items():
+        if type(item).__name__ != kinds[name]:
+            raise MalformedMessage(f"session field {name}: expected {kinds[name]}, got another type")
+    members: list[Member] = []
+    for item in roster:
+        match item:
+            case {"name": str() as name, "key": bytes() as key, **more} if not more:
+                members.append(Member(name, key))
+            case _:
+                raise MalformedMessage("expected a member: name and key")
+    if set(encoding) != {f.name for f in dataclasses.fields(Encoding)} or any(
+        type(v) is not int for v in encoding.values()
+    ):
+        raise MalformedMessage("expected an encoding: parties, fraction, limit, width")
+    try:
+        return Session(roster=tuple(members), encoding=Encoding(**encoding), **rest)  # pyright: ignore
+    except InputError as error:
+        raise MalformedMessage(f"session: {error}") from None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from commonprior.task import Array, Batch, Pool, Prediction, TaskSpec
-
-Predictor = Callable[[Batch, Array], Prediction]
-"""(support with standardised labels [k], x [n, ...]) -> a prediction in the same scale. Padded rows are masked."""
+from commonprior.predictor import Predictor
+from commonprior.task import Pool, TaskSpec
 
 
 class Baseline(abc.ABC):
@@ -16,4 +14,4 @@ class Baseline(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, spec: TaskSpec, train: Mapping[str, Sequence[Pool]], seed: int) -> Mapping[str, Predictor]:
-        """Train on what the baseline may see; return one predictor, or one a site where each learns alone."""
+        """Train on what the baseline may see; return one predictor by its own name, or one a site by the site's."""

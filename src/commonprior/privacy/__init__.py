@@ -27,7 +27,13 @@ class Release(NamedTuple):
 
 
 class Mechanism(abc.ABC):
-    """compress -> clip -> encode to integers -> noise, in this order, at the site."""
+    """compress -> clip -> encode to integers -> noise, in this order, at the site.
+
+    `clip` is the largest L2 norm of one row, `noise` the noise multiplier of the whole sum: a site's policy bounds both.
+    """
+
+    clip: float
+    noise: float
 
     @property
     @abc.abstractmethod

@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from commonprior.prior import Prior, Tensors
-from commonprior.privacy import Release
+from commonprior.privacy import Mechanism, Release
 from commonprior.session import Session
 
 
 class Context(NamedTuple):
-    """What a contributor is told of a round: the session, the prior to start from, and the round's public seed."""
+    """What a contributor is told of a round: the session, the prior to start from, and the run's public seed."""
 
     session: Session
     prior: Prior
@@ -30,6 +30,6 @@ class Protected(NamedTuple):
 class Contributor(Protocol):
     """Whoever has something to add to the prior."""
 
-    def contribute(self, context: Context) -> Protected:
-        """Return clipped, noised integers; raise `PolicyRefusal` or `BudgetExhausted` rather than give too much."""
+    def contribute(self, context: Context, mechanism: Mechanism, memory: Tensors) -> Protected:
+        """Return clipped, noised integers; raise `PolicyRefusal` rather than give too much."""
         ...

@@ -11,10 +11,12 @@ import numpy as np
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 
+CONSISTENCY = "consistency"
+
 Csprng = Callable[[int], bytes]
 
-Guard = Callable[[frozenset[Seat]], None]
-"""A site's last word on a contributor set: raises `PolicyRefusal` if it must not be summed."""
+Guard = Callable[[str, frozenset[Seat]], None]
+"""A site's last word on a contributor set in a phase: raises `PolicyRefusal` if it must not be summed."""
 
 
 class Aggregate(NamedTuple):
@@ -52,7 +54,10 @@ class Step(NamedTuple):
 
 
 class Machine(Protocol):
-    """One party's side of one attempt. Frames are signed; a repeated frame gets the same answer, never a second one."""
+    """One party's side of one attempt. Frames are signed; a repeated frame gets the same answer, never a second one.
+
+    A site's machine speaks first, on `close("start")`.
+    """
 
     def receive(self, sender: Seat, frame: bytes) -> Step:
         """Take one frame. A frame that breaks the protocol raises `ProtocolError` and changes nothing."""
@@ -67,7 +72,8 @@ class SecureSum(abc.ABC):
     """A protocol that adds integer vectors modulo 2^(8·width), by what it reveals and to whom.
 
     The coordinator's machine is driven phase by phase: `receive` until everyone answered, then `close(phase)`,
-    whose Step carries the next phase's messages or, at the end, `done`.
+    whose Step carries the next phase's messages or, at the end, `done`. The phase in which the sites sign whose
+    bytes are summed is called `CONSISTENCY` in every protocol: site and coordinator keep what was agreed there.
     """
 
     phases: ClassVar[tuple[str, ...]]

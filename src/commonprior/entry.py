@@ -1,0 +1,166 @@
+"""What one line of the record says. The bytes of an entry are its deterministic CBOR; its hash is the next one's
+`previous`. A record is an entry with the sites' signatures over it; the coordinator's alone count for nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from commonprior.canonical import decode, digest, encode
+from commonprior.errors import InputError, MalformedMessage
+from commonprior.identity import verify
+from commonprior.session import Encoding, Member, Seat, Session
+
+Signatures: TypeAlias = tuple[tuple[Seat, bytes], ...]
+
+NO_HEAD = bytes(32)
+"""What precedes the first entry."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The first entry: who learns what together, by which rules, from which prior. Every site signs it."""
+
+    run: bytes
+    coordinator: bytes
+    roster: tuple[Member, ...]
+    dropouts: int
+    colluders: int
+    recipe: Mapping[str, Any]
+    recipe_hash: bytes
+    spec: Mapping[str, Any]
+    prior: bytes
+    note: str
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode({"kind": "open", "version": 1, **dataclasses.asdict(self)})
+
+
+@dataclass(frozen=True)
+class Round:
+    """One finished round.
+
+    `commitments` are SHA-256 of each survivor's sealed bytes, `consistency` the sites' signatures over the session,
+    the survivors and the commitments, `sum` the hash of the summed words, `prior` of the prior that came of it.
+    `epsilon` is what the run has spent so far at `delta` for one `unit`; -1 where there is no noise and no guarantee.
+    """
+
+    round: int
+    attempt: int
+    previous: bytes
+    base: bytes
+    length: int
+    encoding: Encoding
+    survivors: tuple[Seat, ...]
+    commitments: tuple[bytes, ...]
+    consistency: Signatures
+    sum: bytes
+    prior: bytes
+    unit: str
+    epsilon: float
+    delta: float
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode({"kind": "round", "version": 1, **dataclasses.asdict(self)})
+
+    def session(self, opening: Opening) -> Session:
+        """Return the session in which this round was run."""
+        return Session(
+            opening.run, self.round, self.attempt, self.base, opening.recipe_hash, self.previous, opening.coordinator,
+            opening.roster, opening.dropouts, opening.colluders, self.length, self.encoding,
+        )  # fmt: skip
+
+
+Entry: TypeAlias = Opening | Round
+
+
+def read_entry(data: bytes) -> Entry:
+    """Return the entry whose canonical bytes these are, or raise `MalformedMessage`."""
+    match decode(data):
+        case {"kind": "open", "version": 1, **fields}:
+            cls = Opening
+        case {"kind": "round", "version": 1, **fields}:
+            cls = Round
+        case _:
+            raise MalformedMessage("expected an entry of kind open or round, version 1")
+    fields.pop("kind", None)
+    fields.pop("version", None)
+    if set(fields) != {f.name for f in dataclasses.fields(cls)}:
+        raise MalformedMessage(f"a {cls.__name__} entry has fields {sorted(fields)}")
+    checked = {f.name: _checked(f.name, str(f.type), fields[f.name]) for f in dataclasses.fields(cls)}
+    return cls(**checked)
+
+
+def _checked(name: str, annotation: str, value: Any) -> Any:
+    match annotation, value:
+        case ("bytes", bytes()) | ("str", str()) | ("float", int() | float()) | ("Mapping[str, Any]", dict()):
+            return value
+        case "int", int() if not isinstance(value, bool):
+            return value
+        case "tuple[Seat, ...]", list() if all(type(v) is int for v in value):
+            return tuple(value)
+        case "tuple[bytes, ...]", list() if all(isinstance(v, bytes) for v in value):
+            return tuple(value)
+        case "Signatures", list():
+            return _signatures(value)
+        case "tuple[Member, ...]", list():
+            return tuple(_member(v) for v in value)
+        case "Encoding", {"parties": int(), "fraction": int(), "limit": int(), "width": int(), **rest} if not rest:
+            try:
+                return Encoding(**value)
+            except InputError as error:
+                raise MalformedMessage(f"encoding: {error}") from None
+        case _:
+            raise MalformedMessage(f"entry field {name}: {type(value).__name__} is no {annotation}")
+
+
+def _member(value: Any) -> Member:
+    match value:
+        case {"name": str() as name, "key": bytes() as key, **rest} if not rest:
+            return Member(name, key)
+        case _:
+            raise MalformedMessage("expected a member: name and key")
+
+
+def _signatures(value: list[Any]) -> Signatures:
+    out = []
+    for item in value:
+        match item:
+            case [int() as seat, bytes() as signature]:
+                out.append((seat, signature))
+            case _:
+                raise MalformedMessage("expected signatures: [seat, bytes]")
+    return tuple(out)
+
+
+def statement_of(entry: bytes) -> bytes:
+    """Return what a site signs to say that it agrees with an entry."""
+    return digest(["commonprior/entry/1", entry])
+
+
+def make_record(entry: bytes, signatures: Signatures) -> dict[str, Any]:
+    """Return a line of the journal."""
+    return {"entry": entry, "signatures": [list(s) for s in sorted(signatures)]}
+
+
+def read_record(data: bytes) -> tuple[bytes, Signatures]:
+    """Return a line's entry bytes and its signatures."""
+    match decode(data):
+        case {"entry": bytes() as entry, "signatures": list() as signatures, **rest} if not rest:
+            return entry, _signatures(signatures)
+        case _:
+            raise MalformedMessage("expected a record: an entry and its signatures")
+
+
+def signers(entry: bytes, signatures: Signatures, roster: tuple[Member, ...]) -> frozenset[Seat]:
+    """Return the seats of the roster whose signature over `entry` holds."""
+    statement = statement_of(entry)
+    return frozenset(
+        seat for seat, signature in signatures
+        if 0 <= seat < len(roster) and verify(roster[seat].key, signature, statement)
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Every site of a family on this one machine, each with its own folder, keys, policy, trust and log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commonprior.errors import RunError
+from commonprior.identity import Identity
+from commonprior.recipe import Recipe
+from commonprior.runfolder import RunFolder
+from commonprior.site.agent import Agent, Terms
+from commonprior.site.laboratory import Laboratory
+from commonprior.site.memory import SiteLog
+from commonprior.site.policy import read_policy, write_policy
+from commonprior.site.trust import read_trust, write_trust
+from commonprior.tasks import Family
+
+
+def load_or_make_identity(path: Path) -> Identity:
+    """Return the identity in a file; make one where there is none."""
+    if not path.exists():
+        Identity.generate().save(path)
+    return Identity.load(path)
+
+
+def simulate_sites(recipe: Recipe, family: Family, run: RunFolder, coordinator: Identity) -> list[Agent]:
+    """Return one agent a training site, in roster order (by name), as they were when the process last ended."""
+    names = sorted(family.train)
+    if len(names) < 2:
+        raise RunError(f"{len(names)} training site: a secure sum needs at least 2; name a site column, or more files")
+    identities = {name: load_or_make_identity(run.site(name) / "identity.json") for name in names}
+    everyone = {name: identity.key for name, identity in identities.items()}
+    schedule, agents = recipe.schedule, []
+    for name in names:
+        folder = run.site(name)
+        if not (folder / "policy.toml").exists():
+            write_policy(recipe.policy, folder / "policy.toml")
+        if not (folder / "trust.json").exists():
+            write_trust(everyone, folder / "trust.json")
+        terms = Terms(
+            recipe.hash(), recipe.learner, recipe.mechanism, recipe.sum, coordinator.key, schedule.tasks_per_site,
+            schedule.seed, recipe.budget.epsilon, recipe.budget.delta,
+        )  # fmt: skip
+        contributor = Laboratory(
+            name, family.train[name], family.spec, recipe.learner, schedule.shots, schedule.queries
+        )
+        agents.append(Agent(
+            name, identities[name], terms, read_policy(folder / "policy.toml"),
+            frozenset(read_trust(folder / "trust.json").values()), contributor, SiteLog(folder),
+        ))  # fmt: skip
+    return agents

@@ -1,0 +1,318 @@
+"""A site's side of every round: its keys, its policy, whom it trusts, what it spent. Frames in, frames out.
+
+The agent believes nothing that a coordinator says: it holds the recipe itself, recomputes every hash and the new
+prior, and signs only what it has checked. Whatever it refuses, it refuses with a sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from commonprior import plugin
+from commonprior.accountant import Spend, spend_of
+from commonprior.canonical import decode, digest
+from commonprior.entry import Opening, Round, read_entry, read_record, signers, statement_of
+from commonprior.errors import BudgetExhausted, MalformedMessage, PolicyRefusal, ProtocolError
+from commonprior.frame import Frame, open_frame, seal
+from commonprior.identity import Identity, verify
+from commonprior.learners import Learner
+from commonprior.networks import Network
+from commonprior.prior import Prior
+from commonprior.privacy import Mechanism, Release
+from commonprior.session import COORDINATOR, Seat, Session, consistency_statement, read_session
+from commonprior.site import Context, Contributor, Protected
+from commonprior.site.memory import Finished, SiteLog
+from commonprior.site.policy import Policy
+from commonprior.sums import CONSISTENCY, Machine, SecureSum, Step
+
+OPENS_SESSION = ("enrol", "invite")
+"""The phases whose frames bring their session with them."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a site agreed to before the run: its own copy of everything that decides what leaves it.
+
+    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round.
+    """
+
+    recipe_hash: bytes
+    learner: Learner
+    mechanism: Mechanism
+    sum: SecureSum
+    coordinator: bytes
+    rows: int
+    seed: int
+    epsilon: float
+    delta: float
+
+
+@dataclass
+class _Attempt:
+    session: Session
+    seat: Seat
+    prior: Prior
+    protected: Protected
+    machine: Machine
+    spend: Spend
+
+
+@dataclass
+class Agent:
+    """One site. `trusted` are the public keys that it counts towards its minimum cohort, its own among them."""
+
+    name: str
+    identity: Identity
+    terms: Terms
+    policy: Policy
+    trusted: frozenset[bytes]
+    contributor: Contributor
+    log: SiteLog
+    seconds: dict[str, float] = field(default_factory=lambda: {"masking": 0.0})
+
+    def __post_init__(self) -> None:
+        self._mechanism = self.terms.mechanism
+        self._attempt: _Attempt | None = None
+
+    def receive(self, data: bytes) -> Sequence[bytes]:
+        """Take one frame from the coordinator; return what the site answers, nothing to bytes that mean nothing."""
+        try:
+            phase, session = self._peek(data)
+            seat = session.seat_of(self.identity.key)
+            if seat is None:
+                return []
+            frame = open_frame(data, session, seat)
+            if frame.sender != COORDINATOR or session.coordinator != self.terms.coordinator:
+                return []
+        except ProtocolError:
+            return []
+        try:
+            return self._answer(phase, session, seat, frame, data)
+        except (PolicyRefusal, BudgetExhausted, ProtocolError) as refusal:
+            return [seal(self.identity, session, "refuse", seat, COORDINATOR, str(refusal))]
+
+    def _answer(self, phase: str, session: Session, seat: Seat, frame: Frame, data: bytes) -> Sequence[bytes]:
+        match phase, frame.body:
+            case "enrol", {"entry": bytes() as opening, **_rest}:
+                return [self._sign_entry(session, seat, self._check_opening(session, opening))]
+            case "invite", {"prior": bytes() as prior, "record": bytes() as record, **_rest}:
+                return self._enter(session, seat, prior, record)
+            case "acknowledge", {"entry": bytes() as entry, "total": bytes() as total}:
+                return [self._sign_entry(session, seat, self._check_round(session, entry, total))]
+            case (("enrol" | "invite" | "acknowledge"), _):
+                raise MalformedMessage(f"{phase}: the body is not what it should be")
+            case _:
+                attempt = self._attempt
+                if attempt is None or attempt.session.hash != session.hash:
+                    raise PolicyRefusal(f"{self.name} is not part of this attempt any more: count it as dropped")
+                return self._perform(attempt.machine.receive(COORDINATOR, data))
+
+    def _peek(self, data: bytes) -> tuple[str, Session]:
+        """Find out which session a frame speaks of: its own where it brings one, else the current attempt's."""
+        match decode(data):
+            case [bytes() as content, bytes()]:
+                pass
+            case _:
+                raise MalformedMessage("expected a frame")
+        match decode(content):
+            case [bytes(), str() as phase, int(), int(), {"session": dict() as session, **_rest}] if (
+                phase in OPENS_SESSION
+            ):
+                return phase, read_session(session)
+            case [bytes(), str() as phase, int(), int(), _]:
+                if self._attempt is None:
+                    raise ProtocolError("no attempt is under way")
+                return phase, self._attempt.session
+            case _:
+                raise MalformedMessage("expected frame content")
+
+    def _check_opening(self, session: Session, data: bytes) -> bytes:
+        entry, terms = read_entry(data), self.terms
+        if not isinstance(entry, Opening):
+            raise ProtocolError("the first entry does not open a run")
+        if entry.recipe_hash != terms.recipe_hash or entry.recipe_hash != session.recipe:
+            raise PolicyRefusal(
+                f"{self.name} agreed to recipe {terms.recipe_hash.hex()[:16]}…, not {entry.recipe_hash.hex()[:16]}…"
+            )
+        same = (entry.run, entry.coordinator, entry.roster, entry.dropouts, entry.colluders, entry.prior)
+        if same != (
+            session.run,
+            session.coordinator,
+            session.roster,
+            session.dropouts,
+            session.colluders,
+            session.base,
+        ):
+            raise ProtocolError("the opening entry and its session disagree")
+        self._check_policy(session)
+        self._finish(Finished(0, digest(data), entry.prior), None)
+        return data
+
+    def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes) -> Sequence[bytes]:
+        current = self._attempt
+        if current is not None and current.session.hash == session.hash:
+            return self._perform(current.machine.close("start"))
+        self._check_policy(session)
+        self._check_history(session, record)
+        if session.attempt <= self.log.last_attempt(session.round):
+            raise PolicyRefusal(
+                f"{self.name} entered attempt {session.attempt} of round {session.round} before a restart: "
+                f"count it as dropped"
+            )
+        prior = Prior.decode(prior_bytes)
+        if digest(prior_bytes) != session.base:
+            raise ProtocolError("the prior's bytes do not have the hash that the session names")
+        release = self._release(session)
+        if session.length != self.terms.learner.length(prior) or session.encoding != self._mechanism.encoding(release):
+            raise ProtocolError("the session's length or encoding is not what this prior and mechanism make")
+        spend = spend_of(self._mechanism.spends(release), self._mechanism.unit)
+        self._check_budget(spend)
+        self.log.entered(session.round, session.attempt)
+        context = Context(session, prior, release, self.terms.seed)
+        protected = self.contributor.contribute(context, self._mechanism, self.log.recall(session.round - 1))
+        start = time.perf_counter()
+        machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
+        self._attempt = _Attempt(session, seat, prior, protected, machine, spend)
+        self.seconds["masking"] += time.perf_counter() - start
+        return self._perform(machine.close("start"))
+
+    def _perform(self, step: Step) -> Sequence[bytes]:
+        """Do what the machine wants, in its order: the spend is on the disk before the sealed bytes leave."""
+        attempt = self._attempt
+        if step.persist and attempt is not None:
+            self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
+        return [frame for _, frame in step.send]
+
+    def _guard(self, phase: str, seats: frozenset[Seat]) -> None:
+        """Refuse a contributor set that is too small to hide in, or another one than a noiseless round had before."""
+        attempt = self._attempt
+        if attempt is None:
+            raise PolicyRefusal("no attempt is under way")
+        session = attempt.session
+        keys = sorted(session.roster[seat].key for seat in seats)
+        self._check_cohort(keys, session.colluders)
+        if phase != CONSISTENCY:
+            return
+        before = self.log.signed_before(session.round)
+        if math.isinf(attempt.spend.epsilon(self.terms.delta)) and before is not None and before != keys:
+            raise PolicyRefusal(
+                f"round {session.round} was signed for {len(before)} contributors and nothing is noised: "
+                f"a sum over other ones ({len(keys)}) would show the difference"
+            )
+        self.log.signed(session.round, session.attempt, keys)
+
+    def _check_round(self, session: Session, data: bytes, total: bytes) -> bytes:
+        """Recompute the new prior from the sum, and sign the entry only if it says the same."""
+        attempt, entry = self._attempt, read_entry(data)
+        if attempt is None or attempt.session.hash != session.hash or not isinstance(entry, Round):
+            raise ProtocolError("an entry of another session")
+        if session != dataclasses.replace(
+            session, round=entry.round, attempt=entry.attempt, base=entry.base, head=entry.previous,
+            length=entry.length, encoding=entry.encoding,
+        ):  # fmt: skip
+            raise ProtocolError("the entry and its session disagree")
+        statement = consistency_statement(session, entry.survivors, entry.commitments)
+        agreed = {
+            s
+            for s, g in entry.consistency
+            if 0 <= s < len(session.roster) and verify(session.roster[s].key, g, statement)
+        }
+        if len(agreed) < session.threshold:
+            raise ProtocolError(f"{len(agreed)} sites agreed on the contributors, expected {session.threshold}")
+        if digest(total) != entry.sum or len(total) != session.length * session.encoding.width:
+            raise ProtocolError("the sum's bytes are not those that the entry names")
+        summed = session.encoding.from_words(np.frombuffer(total, session.encoding.word))
+        mean = self._mechanism.mean(summed, session.encoding, self._release(session), len(entry.survivors))
+        new = self.terms.learner.apply(attempt.prior, mean, None)
+        if new.hash() != entry.prior:
+            raise ProtocolError("the entry names another prior than the one that its sum makes")
+        self._mechanism = self._mechanism.observe(summed)
+        self._finish(
+            Finished(session.round, digest(data), entry.prior),
+            attempt.protected if attempt.seat in entry.survivors else None,
+        )
+        return data
+
+    def _finish(self, finished: Finished, protected: Protected | None) -> None:
+        last = self.log.last_finished()
+        if last == finished:
+            return
+        if finished.round <= last.round:
+            raise PolicyRefusal(f"{self.name} signed round {finished.round} before, with another outcome")
+        memory = protected.memory if protected is not None else self.log.recall(finished.round - 1)
+        self.log.remember(finished.round, memory)
+        self.log.finished(finished)
+
+    def _sign_entry(self, session: Session, seat: Seat, entry: bytes) -> bytes:
+        return seal(self.identity, session, "signed", seat, COORDINATOR, self.identity.sign(statement_of(entry)))
+
+    def _check_history(self, session: Session, record: bytes) -> None:
+        """A head that this site did not sign itself must carry a threshold of its peers' signatures."""
+        data, signatures = read_record(record)
+        entry, last = read_entry(data), self.log.last_finished()
+        number = entry.round if isinstance(entry, Round) else 0
+        if (digest(data), number + 1, entry.prior) != (session.head, session.round, session.base):
+            raise ProtocolError("the last record, the head and the prior of the session do not belong together")
+        if last.head == session.head:
+            return
+        if number <= last.round:
+            raise PolicyRefusal(f"{self.name} knows another history: it signed round {last.round} with another head")
+        agreed = signers(data, signatures, session.roster)
+        if len(agreed) < session.threshold:
+            raise PolicyRefusal(f"round {number} is signed by {len(agreed)} sites, expected {session.threshold}")
+
+    def _check_policy(self, session: Session) -> None:
+        terms, policy = self.terms, self.policy
+        if session.recipe != terms.recipe_hash:
+            raise PolicyRefusal(f"{self.name} agreed to another recipe")
+        if terms.sum.insecure and not policy.allow_insecure_sum:
+            raise PolicyRefusal(f"{self.name} takes part in secure sums only: {terms.sum.insecure}")
+        kind = plugin.kind_of(terms.learner)
+        if policy.learners and kind not in policy.learners:
+            raise PolicyRefusal(f"{self.name} does not allow the learner {kind}, only {', '.join(policy.learners)}")
+        for network in _network_kinds(terms.learner):
+            if policy.networks and network not in policy.networks:
+                raise PolicyRefusal(f"{self.name} does not allow the network {network}")
+        clip, noise = self._mechanism.clip, self._mechanism.noise
+        if clip > policy.maximum_clip:
+            raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
+        if noise < policy.minimum_noise:
+            raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
+        self._check_cohort([m.key for m in session.roster], session.colluders)
+
+    def _check_cohort(self, keys: Sequence[bytes], colluders: int) -> None:
+        cohort = len(self.trusted.intersection(keys)) - colluders
+        if cohort < self.policy.minimum_cohort:
+            raise PolicyRefusal(
+                f"{self.name} wants {self.policy.minimum_cohort} sites that it trusts in a sum, itself included and "
+                f"{colluders} assumed colluders taken off; here are {cohort}"
+            )
+
+    def _check_budget(self, spend: Spend) -> None:
+        limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
+        spent = self.log.total_spent()
+        after = (spend if spent is None else spent + spend).epsilon(self.terms.delta)
+        if limits and after > min(limits):
+            before = 0.0 if spent is None else spent.epsilon(self.terms.delta)
+            raise BudgetExhausted(
+                f"{self.name} has spent epsilon {before:.3g} of {min(limits):.3g} at delta {self.terms.delta:.0e} "
+                f"for a {self._mechanism.unit}; another round would make it {after:.3g}"
+            )
+
+    def _release(self, session: Session) -> Release:
+        return Release(len(session.roster), session.threshold - session.colluders, session.length, self.terms.rows)
+
+
+def _network_kinds(learner: Learner) -> list[str]:
+    """Return the kinds of every network that a learner is made of."""
+    if not dataclasses.is_dataclass(learner):
+        return []
+    values = [getattr(learner, f.name) for f in dataclasses.fields(learner)]
+    return [plugin.kind_of(value) for value in values if isinstance(value, Network)]

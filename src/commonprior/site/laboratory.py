@@ -1,0 +1,62 @@
+"""A contributor with tasks: learns on them where they are, and gives away nothing but clipped, noised integers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from commonprior.learners import Learner
+from commonprior.prior import Tensors
+from commonprior.privacy import Mechanism
+from commonprior.sampling import generator, learning_key, sample_tasks
+from commonprior.site import Context, Protected
+from commonprior.task import Pool, TaskSpec
+
+_LEARNER, _MECHANISM = "learner/", "mechanism/"
+
+
+@dataclass
+class Laboratory:
+    """The tasks of one site, and how it learns from them. `shots` and `queries` shape each episode.
+
+    `seconds` says what learning and protecting have cost so far; it stays at the site.
+    """
+
+    name: str
+    pools: Sequence[Pool]
+    spec: TaskSpec
+    learner: Learner
+    shots: int
+    queries: int
+    seconds: dict[str, float] = field(default_factory=lambda: {"learning": 0.0, "protecting": 0.0})
+
+    def contribute(self, context: Context, mechanism: Mechanism, memory: Tensors) -> Protected:
+        """Take this round's tasks, learn, clip, encode and noise. The same round gives the same update."""
+        parts = (context.seed, context.session.round, self.name)
+        start = time.perf_counter()
+        tasks = sample_tasks(
+            self.pools, generator(*parts, "tasks"), context.release.rows, self.shots, self.queries, self.spec.target
+        )
+        contributions, learned = self.learner.contribute(
+            context.prior, tasks, _part(memory, _LEARNER), learning_key(*parts, "learning")
+        )
+        rows = np.asarray(contributions.rows)
+        learnt = time.perf_counter()
+        integers, kept = mechanism.protect(
+            contributions._replace(rows=rows), context.session.encoding, context.release, _part(memory, _MECHANISM),
+            learning_key(*parts, "rounding"), os.urandom,
+        )  # fmt: skip
+        self.seconds["learning"] += learnt - start
+        self.seconds["protecting"] += time.perf_counter() - learnt
+        return Protected(integers, {
+            **{_LEARNER + name: np.asarray(value) for name, value in learned.items()},
+            **{_MECHANISM + name: np.asarray(value) for name, value in kept.items()},
+        })  # fmt: skip
+
+
+def _part(memory: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): value for name, value in memory.items() if name.startswith(prefix)}
