@@ -61,8 +61,11 @@ def _check(value: object, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise MalformedMessage(f"nested deeper than {MAX_DEPTH}")
     match value:
-        case None | bool() | bytes() | str():
+        case None | bool() | bytes():
             return
+        case str():
+            if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
+                raise MalformedMessage("text with half a surrogate pair is not UTF-8")
         case int():
             if not -(2**63) <= value < 2**64:
                 raise MalformedMessage(f"integer {value} needs more than 64 bits")

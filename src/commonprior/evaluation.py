@@ -137,16 +137,16 @@ def summary(table: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
     contestants = list(dict.fromkeys(table["contestant"]))
     if reference is not None and reference not in contestants:
         raise DataError(f"reference {reference!r} is not among the contestants {', '.join(contestants)}")
-    per_task = table.groupby(["metric", "contestant", "site", "task"], sort=False)["value"].mean()
+    by_task = table.pivot_table("value", ["metric", "site", "task"], "contestant", aggfunc="mean", sort=False)
     records = []
     for metric in dict.fromkeys(table["metric"]):
+        values = {name: by_task.loc[metric, name].to_numpy(float) for name in contestants}
         for name in contestants:
-            values = _of(per_task, metric, name)
-            if values.empty:
+            own = values[name][~np.isnan(values[name])]
+            if not len(own):
                 continue
-            baseline = values.iloc[:0] if reference is None else _of(per_task, metric, reference)
-            difference = (values - baseline).dropna()
-            records.append((name, metric, len(values), *_interval(values), *_interval(difference)))
+            difference = values[name] - (np.nan if reference is None else values[reference])
+            records.append((name, metric, len(own), *_interval(own), *_interval(difference[~np.isnan(difference)])))
     columns = [
         "contestant",
         "metric",
@@ -216,20 +216,11 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
-def _of(per_task: pd.Series, metric: str, contestant: str) -> pd.Series:
-    try:
-        return per_task.loc[metric, contestant]
-    except KeyError:
-        return per_task.iloc[:0].droplevel([0, 1])
-
-
-def _interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return the mean and its 95% interval by Student's t."""
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of values [n] and its 95% interval by Student's t."""
     n = len(values)
-    if n == 0:
-        return np.nan, np.nan, np.nan
+    if n < 2:
+        return (float(values[0]) if n else np.nan), np.nan, np.nan
     mean = float(values.mean())
-    if n == 1:
-        return mean, np.nan, np.nan
     half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half

@@ -64,7 +64,7 @@ class LearnedPrior(Predictor):
 
     def adapt(self, supports: Batch, keys: Array, start: Adaptation | None = None) -> Adaptation:
         """Adapt to supports [t, k, ...]; `start` is an earlier result to go on from, whose scale is kept."""
-        _check(self.spec, supports.x, "support")
+        check_inputs(self.spec, supports.x, "support")
         if start is None:
             task, scale = standardise(Task(supports, supports), self.spec.target)
             return Adaptation(_adapt(self.learner, self.prior, task.support, keys), scale)
@@ -73,7 +73,7 @@ class LearnedPrior(Predictor):
 
     def predict(self, adapted: Adaptation, x: Array, keys: Array) -> Prediction:
         """Return numpy predictions [t, n] in the user's units."""
-        _check(self.spec, x, "x")
+        check_inputs(self.spec, x, "x")
         prediction = _predict(self.learner, self.prior, adapted.state, x, keys)
         return unscale(jax.tree.map(np.asarray, prediction), adapted.scale)
 
@@ -98,6 +98,23 @@ def predict_task(predictor: Predictor, support: Batch, x: Array, key: Array) -> 
     """Adapt to one support [k, ...] and predict x [n, ...]; in the user's units."""
     support, x = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (support, x))
     return jax.tree.map(lambda leaf: leaf[0], predict_tasks(predictor, support, x, key[None]))
+
+
+def check_inputs(spec: TaskSpec, x: Array, where: str) -> None:
+    """Raise `ModelError` where inputs [t, n, ...] are not made as `spec` says."""
+    example = spec.example()
+    if jax.tree.structure(x) != jax.tree.structure(example):
+        raise ModelError(
+            f"{where}: expected {type(example).__name__} inputs, got {type(x).__name__}; "
+            "encode the samples as the tasks' spec says"
+        )
+    for (path, leaf), expected in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(example), strict=True):
+        got, wanted = np.shape(leaf)[2:], np.shape(expected)[1:]
+        if got != wanted or np.ndim(leaf) < 2:
+            raise ModelError(
+                f"{where}{jax.tree_util.keystr(path)}: expected samples of shape {wanted}, "
+                f"got an array of shape {np.shape(leaf)}; encode the samples as the tasks' spec says"
+            )
 
 
 def spans(total: int, at_most: int) -> Iterator[tuple[slice, int]]:
@@ -140,20 +157,3 @@ def _rescale(supports: Batch, scale: Scale, target: Target) -> Batch:
         return supports
     y = (np.asarray(supports.y) - np.asarray(scale.centre)[..., None]) / np.asarray(scale.spread)[..., None]
     return supports._replace(y=np.where(np.asarray(supports.mask) > 0, y, 0.0).astype(np.float32))
-
-
-def _check(spec: TaskSpec, x: Array, where: str) -> None:
-    """Refuse inputs [t, n, ...] that are not made as `spec` says."""
-    example = spec.example()
-    if jax.tree.structure(x) != jax.tree.structure(example):
-        raise ModelError(
-            f"{where}: the prior expects {type(example).__name__} inputs, got {type(x).__name__}; "
-            "encode the samples with the prior's own spec"
-        )
-    for (path, leaf), expected in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(example), strict=True):
-        got, wanted = np.shape(leaf)[2:], np.shape(expected)[1:]
-        if got != wanted or np.ndim(leaf) < 2:
-            raise ModelError(
-                f"{where}{jax.tree_util.keystr(path)}: the prior expects samples of shape {wanted}, "
-                f"got an array of shape {np.shape(leaf)}; encode the samples with the prior's own spec"
-            )

@@ -56,18 +56,19 @@ def run_round(
     `record` is the journal's last one, which `session.head` is the hash of; `spent` the (epsilon, delta) of the run
     with this round; `agreed` is told whose updates are about to be summed, before the sites sign it.
     """
-    talk = Conversation(engine, session, coordinator, recipe.schedule.deadline)
+    talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
     release = Release(len(session.roster), session.threshold - session.colluders, session.length,
                       recipe.schedule.tasks_per_site)  # fmt: skip
 
     machine = recipe.sum.coordinator(session, coordinator)
     invitation = {"session": dataclasses.asdict(session), "prior": prior.encode(), "record": record}
-    outbox = talk.to("invite", invitation, seats)
-    step = Step()
+    talk.hold("invite", talk.to_all("invite", invitation), lambda seat, frame: None)
+
+    outbox, step = {}, Step()
     for phase in recipe.sum.phases:
         if phase == CONSISTENCY:
             agreed(sorted(outbox))
-        talk.hold(phase, outbox, lambda seat, frame: machine.receive(seat, frame))
+        talk.hold(phase, outbox, machine.receive)
         step = machine.close(phase)
         if step.done is not None:
             break
@@ -86,7 +87,7 @@ def run_round(
         aggregate.survivors, aggregate.commitments, aggregate.signatures, digest(total), new.hash(),
         mechanism.unit, *spent,
     )  # fmt: skip
-    signatures = talk.agree("acknowledge", {"total": total}, entry, seats)
+    signatures = talk.agree("acknowledge", {"total": total}, entry)
     if len(signatures) < session.threshold:
         return Failed(f"{len(signatures)} sites signed the record, expected {session.threshold}", talk.refusals)
     return Outcome(new, mechanism.observe(aggregate.value), entry, signatures, total, aggregate.parts)
@@ -95,17 +96,20 @@ def run_round(
 class Conversation:
     """The coordinator's side of the wire in one session: sends, sends again, and remembers who refused and why."""
 
-    def __init__(self, engine: Engine, session: Session, coordinator: Identity, deadline: float) -> None:
+    def __init__(
+        self, engine: Engine, session: Session, coordinator: Identity, deadline: float, seats: Sequence[Seat]
+    ) -> None:
         self._engine, self._session, self._coordinator, self._deadline = engine, session, coordinator, deadline
+        self._seats = frozenset(seats)
         self.refusals: dict[Seat, str] = {}
 
-    def to(self, phase: str, body: Value, seats: Sequence[Seat]) -> dict[Seat, list[bytes]]:
-        """Return one signed frame for each seat."""
-        return {s: [seal(self._coordinator, self._session, phase, COORDINATOR, s, body)] for s in seats}
+    def to_all(self, phase: str, body: Value) -> dict[Seat, list[bytes]]:
+        """Return one signed frame for each seat that takes part."""
+        return {s: [seal(self._coordinator, self._session, phase, COORDINATOR, s, body)] for s in sorted(self._seats)}
 
     def hold(self, phase: str, outbox: Mapping[Seat, Sequence[bytes]], take: Callable[[Seat, bytes], object]) -> None:
         """Hold one phase: deliver, hand every answer to `take`, and send again to seats that did not answer."""
-        waiting = {seat: frames for seat, frames in outbox.items() if seat not in self.refusals}
+        waiting = {seat: frames for seat, frames in outbox.items() if seat in self._seats - self.refusals.keys()}
         for _ in range(ATTEMPTS_TO_DELIVER):
             if not waiting:
                 return
@@ -115,20 +119,20 @@ class Conversation:
                 if any(taken):
                     waiting.pop(seat, None)
 
-    def agree(self, phase: str, body: Mapping[str, Value], entry: Entry, seats: Sequence[Seat]) -> Signatures:
+    def agree(self, phase: str, body: Mapping[str, Value], entry: Entry) -> Signatures:
         """Ask sites to check and sign an entry; return the signatures that hold."""
         signatures: dict[Seat, bytes] = {}
-        data = entry.encode()
+        encoded = entry.encode()
 
         def take(seat: Seat, data: bytes) -> None:
             frame = open_frame(data, self._session, COORDINATOR)
             if frame.phase != "signed" or not isinstance(frame.body, bytes):
                 raise ProtocolError(f"seat {seat} answered {phase} with {frame.phase}")
-            if frame.sender not in signers(data, ((frame.sender, frame.body),), self._session.roster):
+            if frame.sender not in signers(encoded, ((frame.sender, frame.body),), self._session.roster):
                 raise ProtocolError(f"seat {frame.sender}'s signature of the entry does not hold")
             signatures[frame.sender] = frame.body
 
-        self.hold(phase, self.to(phase, {**body, "entry": data}, seats), take)
+        self.hold(phase, self.to_all(phase, {**body, "entry": encoded}), take)
         return tuple(sorted(signatures.items()))
 
     def _take(self, seat: Seat, data: bytes, take: Callable[[Seat, bytes], object]) -> bool:

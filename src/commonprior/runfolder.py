@@ -25,7 +25,7 @@ import numpy as np
 from commonprior.appendlog import write_whole
 from commonprior.errors import RunError
 from commonprior.prior import Prior, load_prior, save_prior
-from commonprior.recipe import Recipe, read_recipe, to_table, to_toml
+from commonprior.recipe import Recipe, read_recipe, to_toml
 from commonprior.task import Pool
 from commonprior.tasks import Family
 
@@ -77,7 +77,8 @@ class RunFolder:
         """Write the prior of a round, before the journal names it; forget the one before the last."""
         self.checkpoint(round_).parent.mkdir(parents=True, exist_ok=True)
         save_prior(prior, self.checkpoint(round_))
-        self.checkpoint(round_ - 2).unlink(missing_ok=True)
+        if round_ > 2:  # the first one stays: an audit recomputes every prior from it
+            self.checkpoint(round_ - 2).unlink(missing_ok=True)
 
     def latest_prior(self) -> Prior:
         """Return the finished prior, or the last checkpoint of a run that is under way."""
@@ -92,7 +93,7 @@ class RunFolder:
         fingerprint = fingerprints(family)
         if self.recipe.exists():
             before = read_recipe(self.recipe)
-            changes = differences(to_table(before), to_table(recipe))
+            changes = differences(before.table(), recipe.table())
             if changes:
                 raise RunError(f"{self.path}: holds a run of another recipe ({'; '.join(changes[:3])}); "
                                f"take another --name, or delete the folder")  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from commonprior.canonical import Value, digest
@@ -32,7 +33,7 @@ def generator(*parts: Value) -> np.random.Generator:
 def learning_key(*parts: Value) -> Array:
     """Return the jax PRNG key of these parts."""
     # The generator is named, so that a process with another jax default still draws the same numbers.
-    return jax.random.wrap_key_data(np.frombuffer(_bytes(parts)[:8], "<u4"), impl="threefry2x32")
+    return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(_bytes(parts)[:8], "<u4")), impl="threefry2x32")
 
 
 def sample_tasks(

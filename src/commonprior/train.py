@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from commonprior.accountant import Spend, spend_of
+from commonprior.accountant import Spend, nothing_spent, spend_of
 from commonprior.appendlog import AppendLog, write_whole
+from commonprior.contestants import curve_point
 from commonprior.engines import Engine, Outbox
 from commonprior.engines.in_process import InProcess
 from commonprior.entry import NO_HEAD, Opening, Round
@@ -23,20 +23,47 @@ from commonprior.ledger.journal import Journal
 from commonprior.predictor import LearnedPrior
 from commonprior.prior import Prior, load_prior, save_prior
 from commonprior.privacy import Release
-from commonprior.recipe import Recipe, to_table
+from commonprior.recipe import Recipe
 from commonprior.round import Conversation, Failed, Outcome, run_round
 from commonprior.runfolder import RunFolder
 from commonprior.sampling import learning_key
 from commonprior.session import Member, Seat, Session
 from commonprior.simulation import load_or_make_identity, simulate_sites
 from commonprior.site.agent import Agent
+from commonprior.tables import to_table
 from commonprior.tasks import Family
 
 NO_GUARANTEE = -1.0
 """What the record says for epsilon where nothing is noised."""
 
-Watch = Callable[[int, Prior, Mapping[str, float]], None]
-"""Called after each round with its number, the new prior and what it cost."""
+METRICS = "metrics.jsonl"
+"""A line a round while a run is under way; `metrics.parquet` is made of it."""
+
+CURVE_POINTS = 20
+
+
+class Report(NamedTuple):
+    """What a round cost, by phase and measure, and now and then how each site does: (site, metric, value)."""
+
+    round: int
+    cost: dict[str, float]
+    curve: list[tuple[str, str, float]]
+
+
+class Figures(NamedTuple):
+    """A run in a few words: hashes in hex."""
+
+    rounds: int
+    unit: str
+    epsilon: float
+    delta: float
+    privacy: str
+    head: str
+    prior: str
+
+
+Watch = Callable[[Report], None]
+"""Called after each round."""
 
 
 @dataclass
@@ -68,7 +95,7 @@ class Coordinator:
         self._log = AppendLog(run.path / "coordinator" / "log.cbor")
         self._lines: list[dict[str, Any]] = [v for v in self._log.values() if isinstance(v, dict)]
         self._mechanism = recipe.mechanism
-        self._spent: Spend | None = None
+        self._spent = nothing_spent(recipe.mechanism.unit)
         self._prior = Prior({})
 
     @property
@@ -82,6 +109,17 @@ class Coordinator:
         last = self._journal.last_round
         return last.round if last else 0
 
+    def figures(self) -> Figures:
+        """Return where the run stands."""
+        last, mechanism = self._journal.last_round, self._mechanism
+        epsilon, delta = (last.epsilon, last.delta) if last else (0.0, self._recipe.budget.delta)
+        privacy = (
+            "no differential privacy (no noise)" if epsilon == NO_GUARANTEE
+            else f"epsilon {epsilon:.3g} at delta {delta:.0e} for each {mechanism.unit}"
+        )  # fmt: skip
+        return Figures(self.rounds_done, mechanism.unit, epsilon, delta, privacy, self._journal.head.hex(),
+                       self._prior.hash().hex())  # fmt: skip
+
     def open(self, engine: Engine, family: Family) -> None:
         """Open the run with every site's signature, or go on from where the journal ends."""
         if self._journal.opening is None:
@@ -91,13 +129,14 @@ class Coordinator:
         named = last.prior if last else self._journal.opening.prior
         self._prior = load_prior(self._run.checkpoint(last.round if last else 0))
         if self._prior.hash() != named:
-            raise RunError(f"{self._run.path}: the checkpoint is not the prior that the journal names; run "
-                           f"`commonprior audit {self._run.path}`, restore the folder, or start under another --name")  # fmt: skip
+            raise RunError(
+                f"{self._run.path}: the checkpoint is not the prior that the journal names; run "
+                f"`commonprior audit {self._run.path}`, restore the folder, or start under another --name"
+            )
         rounds = [(e.length, e.attempt + 1) for e in self._journal.entries if isinstance(e, Round)]
         rounds.append((self._recipe.learner.length(self._prior), len(self._begun(self.rounds_done + 1))))
         for length, attempts in rounds:
-            for _ in range(attempts):
-                self._spent = self._with_another(length)
+            self._spent += self._cost(length).times(attempts)
 
     def _enrol(self, engine: Engine, family: Family) -> None:
         recipe = self._recipe
@@ -105,11 +144,12 @@ class Coordinator:
         self._prior = Prior.decode(prior.encode())
         opening = Opening(
             os.urandom(16), self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
-            to_table(recipe), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
+            recipe.table(), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
         )  # fmt: skip
         session = self._session(0, 0, opening.run, NO_HEAD)
-        talk = Conversation(engine, session, self._identity, recipe.schedule.deadline)
-        signatures = talk.agree("enrol", {"session": dataclasses.asdict(session)}, opening, range(len(self._roster)))
+        everyone = range(len(self._roster))
+        talk = Conversation(engine, session, self._identity, recipe.schedule.deadline, everyone)
+        signatures = talk.agree("enrol", {"session": dataclasses.asdict(session)}, opening)
         if len(signatures) < len(self._roster):
             why = [f"{self._roster[s].name}: {reason}" for s, reason in sorted(talk.refusals.items())]
             raise RunError(f"{len(signatures)} of {len(self._roster)} sites joined. {'; '.join(why) or 'No answer.'}")
@@ -137,12 +177,11 @@ class Coordinator:
             raise RunError(f"{self._run.journal}: the record has no opening entry; run `commonprior audit`")
         begun = self._begun(number)
         session = self._session(number, len(begun), opening.run, self._journal.head)
-        spent = self._with_another(session.length)
+        spent = self._spent + self._cost(session.length)
         self._check_budget(spent)
         self._note("begun", number, session.attempt)
         self._spent = spent
-        noiseless = math.isinf(spent.epsilon(self._recipe.budget.delta))
-        agreed = self._agreed(number) if noiseless else None
+        agreed = None if spent.private else self._agreed(number)
         return run_round(
             self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
             self._public_spend(spent), range(len(self._roster)) if agreed is None else agreed,
@@ -173,15 +212,13 @@ class Coordinator:
         schedule, n = self._recipe.schedule, len(self._roster)
         return Release(n, n - schedule.dropouts - schedule.colluders, length, schedule.tasks_per_site)
 
-    def _with_another(self, length: int) -> Spend:
-        """Return what the run has spent with one more release."""
-        one = spend_of(self._mechanism.spends(self._release(length)), self._mechanism.unit)
-        return one if self._spent is None else self._spent + one
+    def _cost(self, length: int) -> Spend:
+        return spend_of(self._mechanism.spends(self._release(length)), self._mechanism.unit)
 
     def _check_budget(self, spend: Spend) -> None:
         budget, epsilon = self._recipe.budget, spend.epsilon(self._recipe.budget.delta)
         if 0 < budget.epsilon < epsilon:
-            before = self._spent.epsilon(budget.delta) if self._spent else 0.0
+            before = self._spent.epsilon(budget.delta)
             raise BudgetExhausted(
                 f"epsilon {before:.3g} of {budget.epsilon:.3g} is spent for a {self._mechanism.unit} at delta "
                 f"{budget.delta:.0e} and another round would make it {epsilon:.3g}: the run ends after "
@@ -190,8 +227,7 @@ class Coordinator:
 
     def _public_spend(self, spent: Spend) -> tuple[float, float]:
         delta = self._recipe.budget.delta
-        epsilon = spent.epsilon(delta)
-        return (NO_GUARANTEE if math.isinf(epsilon) else epsilon, delta)
+        return (spent.epsilon(delta) if spent.private else NO_GUARANTEE, delta)
 
     def _session(self, number: int, attempt: int, run: bytes, head: bytes) -> Session:
         schedule, roster = self._recipe.schedule, self._roster
@@ -236,25 +272,42 @@ def start(recipe: Recipe, folder: Path, data: Path | None = None) -> Training:
 def train(recipe: Recipe, folder: Path, data: Path | None = None, watch: Watch | None = None) -> LearnedPrior:
     """Train to the end, or on from where the run was left; return the prior.
 
-    Raises `BudgetExhausted` only where not even one round can be paid; otherwise the run ends with what it has.
+    Where the privacy budget ends before the schedule does, the run ends with the rounds it could pay.
     """
     training = start(recipe, folder, data)
-    for number in range(training.coordinator.rounds_done + 1, recipe.schedule.rounds + 1):
+    train_rounds(training, watch)
+    return training.learned()
+
+
+def train_rounds(training: Training, watch: Watch | None = None) -> str:
+    """Run what is left of the schedule and save the prior; return why it stopped early, or nothing."""
+    coordinator, rounds, stopped = training.coordinator, training.recipe.schedule.rounds, ""
+    for number in range(coordinator.rounds_done + 1, rounds + 1):
         before = cost_of(training)
         try:
-            training.coordinator.step(training.engine)
-        except BudgetExhausted:
-            if training.coordinator.rounds_done == 0:
+            coordinator.step(training.engine)
+        except BudgetExhausted as reason:
+            if coordinator.rounds_done == 0:
                 raise
+            stopped = str(reason)
             break
-        after = cost_of(training)
-        cost = {name: amount - before.get(name, 0.0) for name, amount in after.items()}
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"round": number, **cost}) + "\n")
+        cost = {name: amount - before.get(name, 0.0) for name, amount in cost_of(training).items()}
+        report = Report(number, cost, _curve(training, number))
+        with (training.run.path / METRICS).open("a") as file:
+            file.write(json.dumps(report._asdict()) + "\n")
         if watch is not None:
-            watch(number, training.coordinator.prior, cost)
-    save_prior(training.coordinator.prior, training.run.prior)
-    return training.learned()
+            watch(report)
+    if not training.run.prior.exists() or load_prior(training.run.prior).hash() != coordinator.prior.hash():
+        save_prior(coordinator.prior, training.run.prior)
+    return stopped
+
+
+def _curve(training: Training, number: int) -> list[tuple[str, str, float]]:
+    """Return how each site does on its own tasks, about twenty times in a run."""
+    schedule = training.recipe.schedule
+    if number % max(1, schedule.rounds // CURVE_POINTS) and number not in (1, schedule.rounds):
+        return []
+    return curve_point(training.learned(), training.family.train, schedule.shots, schedule.queries, schedule.seed)
 
 
 def cost_of(training: Training) -> dict[str, float]:

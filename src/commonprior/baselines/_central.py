@@ -23,9 +23,7 @@ class Rounds:
     queries: int
 
 
-def meta_train(
-    learner: Learner, spec: TaskSpec, pools: Sequence[Pool], rounds: Rounds, seed: int, name: str
-) -> Prior:
+def meta_train(learner: Learner, spec: TaskSpec, pools: Sequence[Pool], rounds: Rounds, seed: int, name: str) -> Prior:
     """Return the prior after all rounds: sample, contribute, mean of rows, apply. `name` is who trains."""
     prior, memory = learner.init(spec, learning_key(seed, name, "init")), {}
     for number in range(rounds.rounds):

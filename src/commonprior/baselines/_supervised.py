@@ -18,9 +18,20 @@ import numpy as np
 import optax
 
 from commonprior.networks import Network
-from commonprior.predictor import Predictor
+from commonprior.predictor import Predictor, check_inputs
 from commonprior.prior import Tensors
-from commonprior.task import Array, Batch, Categorical, Gaussian, Prediction, Scale, Target, Task, standardise, unscale
+from commonprior.task import (
+    Array,
+    Batch,
+    Categorical,
+    Gaussian,
+    Prediction,
+    Scale,
+    Task,
+    TaskSpec,
+    standardise,
+    unscale,
+)
 
 Part = Literal["head", "all"]
 
@@ -51,7 +62,7 @@ def loss(network: Network, kind: str, params: Tensors, batch: Batch) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def train(training: Training, starts: Tensors, supports: Batch) -> tuple[Tensors, Array]:
-    """Return networks trained from `starts` [t, ...] on standardised `supports` [t, k, ...], and their variances [t]."""
+    """Return networks trained from `starts` [t, ...] on standardised supports [t, k, ...], and their variances [t]."""
     return jax.vmap(partial(_train_one, training))(starts, supports)
 
 
@@ -61,17 +72,20 @@ class Supervised(Predictor):
     """A network trained on each support; `start` says where from, given the task's key."""
 
     training: Training
-    target: Target
+    spec: TaskSpec
     start: Callable[[Array], Tensors]
 
     def adapt(self, supports: Batch, keys: Array) -> Trained:
         """Train one network a task."""
-        task, scale = standardise(Task(supports, supports), self.target)
+        check_inputs(self.spec, supports.x, "support")
+        task, scale = standardise(Task(supports, supports), self.spec.target)
         starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[dict(self.start(key)) for key in keys])
-        return Trained(*train(self.training, starts, task.support), scale)
+        params, variance = train(self.training, starts, task.support)
+        return Trained(params, variance, scale)
 
     def predict(self, adapted: Trained, x: Array, keys: Array) -> Prediction:
         """Return the networks' outputs, in the user's units."""
+        check_inputs(self.spec, x, "x")
         output = np.asarray(_apply(self.training.network, adapted.params, x))
         if self.training.kind == "classification":
             return Categorical(output)

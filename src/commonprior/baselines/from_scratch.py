@@ -33,4 +33,4 @@ class FromScratch(Baseline):
         """Look at no training task at all."""
         training = Training(self.network, spec.target.kind, "all", self.steps, self.rate, self.folds)
         example, outputs = spec.example(), spec.outputs
-        return {"from_scratch": Supervised(training, spec.target, lambda k: self.network.init(example, outputs, k))}
+        return {"from_scratch": Supervised(training, spec, lambda k: self.network.init(example, outputs, k))}

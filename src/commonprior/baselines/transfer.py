@@ -51,7 +51,7 @@ class Transfer(Baseline):
         """Pre-train on the training tasks of all sites together."""
         params = self.pretrain(spec, train, seed)
         training = Training(self.network, spec.target.kind, self.part, self.steps, self.rate, self.folds)
-        return {"transfer": Supervised(training, spec.target, lambda _key: params)}
+        return {"transfer": Supervised(training, spec, lambda _key: params)}
 
     def pretrain(self, spec: TaskSpec, train: Mapping[str, Sequence[Pool]], seed: int) -> Tensors:
         """Return the network's parameters after pre-training."""
@@ -67,7 +67,7 @@ class Transfer(Baseline):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _step(baseline: Transfer, kind: str, params: Tensors, state: Any, batch: Batch) -> tuple[Tensors, Any]:
+def _step(baseline: Transfer, kind: str, params: Tensors, state: Any, batch: Batch) -> tuple[Any, Any]:
     rows = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[2:])), batch)
     gradient = jax.grad(lambda p: loss(baseline.network, kind, p, rows))(params)
     updates, state = optax.adam(baseline.pretrain_rate).update(gradient, state)

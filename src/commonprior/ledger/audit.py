@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from commonprior.accountant import Spend, spend_of
+from commonprior.accountant import Spend, nothing_spent, spend_of
 from commonprior.appendlog import read_records
 from commonprior.canonical import digest
 from commonprior.entry import NO_HEAD, Entry, Opening, Round, Signatures, read_entry, read_record, signers
@@ -23,7 +23,7 @@ from commonprior.errors import CommonPriorError, InputError, JournalError, Recip
 from commonprior.identity import verify
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
-from commonprior.recipe import Recipe, recipe_from, to_table
+from commonprior.recipe import Recipe, read_recipe, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import consistency_statement
 
@@ -114,17 +114,18 @@ class _Audit:
             raise JournalError(f"not signed by {', '.join(missing)}")
         strangers = [key for key in self._trust if key not in {m.key for m in entry.roster}]
         if strangers:
-            raise JournalError(f"the trusted key {strangers[0].hex()[:16]}… is not in the roster: signed anew by others")
+            raise JournalError(
+                f"the trusted key {strangers[0].hex()[:16]}… is not in the roster: signed anew by others"
+            )
         if digest(["commonprior/recipe/1", entry.recipe]) != entry.recipe_hash:
             raise JournalError("the recipe does not have the hash that the entry names")
         self._opening = entry
         try:
-            self._recipe = recipe_from(_without_none(entry.recipe), "the recorded recipe")
+            self._recipe = recipe_from(entry.recipe, "the recorded recipe")
         except RecipeError:
             self._recipe = None
         if self._run.recipe.exists() and self._recipe is not None:
-            from commonprior.recipe import read_recipe
-            if to_table(read_recipe(self._run.recipe)) != to_table(self._recipe):
+            if read_recipe(self._run.recipe).table() != self._recipe.table():
                 raise JournalError(f"{self._run.recipe} is not the recipe that the sites signed")
         first = self._run.checkpoint(0)
         self._prior = load_prior(first) if first.exists() else None
@@ -171,16 +172,10 @@ class _Audit:
         self._recomputed += 1
 
     def _account(self, entry: Round, recipe: Recipe, release: Release) -> None:
-        one = spend_of(recipe.mechanism.spends(release), recipe.mechanism.unit)
-        for _ in range(entry.attempt + 1):
-            self._spent = one if self._spent is None else self._spent + one
-        epsilon = self._spent.epsilon(entry.delta) if self._spent else 0.0
+        unit = recipe.mechanism.unit
+        cost = spend_of(recipe.mechanism.spends(release), unit).times(entry.attempt + 1)
+        self._spent = (self._spent or nothing_spent(unit)) + cost
+        epsilon = self._spent.epsilon(entry.delta)
         said = math.inf if entry.epsilon < 0 else entry.epsilon
         if said != epsilon and not math.isclose(said, epsilon, rel_tol=1e-6):
             raise JournalError(f"it says epsilon {said:.6g}, but {epsilon:.6g} is spent")
-
-
-def _without_none(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value

@@ -18,7 +18,10 @@ Csprng = Callable[[int], bytes]
 
 
 class Release(NamedTuple):
-    """What one round gives away: among `parties` sites, at worst only `honest` of the survivors added noise."""
+    """What one round gives away: among `parties` sites, at worst only `honest` of the survivors added noise.
+
+    `length` is d; `rows` is the public number of tasks a site, by which a task's mean is divided at every site.
+    """
 
     parties: int
     honest: int
@@ -29,7 +32,8 @@ class Release(NamedTuple):
 class Mechanism(abc.ABC):
     """compress -> clip -> encode to integers -> noise, in this order, at the site.
 
-    `clip` is the largest L2 norm of one row, `noise` the noise multiplier of the whole sum: a site's policy bounds both.
+    `clip` is the largest L2 norm of one row, `noise` the noise multiplier of the whole sum: a site's policy bounds
+    both.
     """
 
     clip: float

@@ -7,7 +7,6 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -62,6 +61,8 @@ class _Attempt:
     protected: Protected
     machine: Machine
     spend: Spend
+    charged: bool = False
+    phase: str = ""
 
 
 @dataclass
@@ -112,7 +113,11 @@ class Agent:
                 attempt = self._attempt
                 if attempt is None or attempt.session.hash != session.hash:
                     raise PolicyRefusal(f"{self.name} is not part of this attempt any more: count it as dropped")
-                return self._perform(attempt.machine.receive(COORDINATOR, data))
+                attempt.phase = phase
+                start = time.perf_counter()
+                step = attempt.machine.receive(COORDINATOR, data)
+                self.seconds["masking"] += time.perf_counter() - start
+                return self._perform(attempt, step)
 
     def _peek(self, data: bytes) -> tuple[str, Session]:
         """Find out which session a frame speaks of: its own where it brings one, else the current attempt's."""
@@ -158,7 +163,7 @@ class Agent:
     def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes) -> Sequence[bytes]:
         current = self._attempt
         if current is not None and current.session.hash == session.hash:
-            return self._perform(current.machine.close("start"))
+            return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
         self._check_policy(session)
         self._check_history(session, record)
         if session.attempt <= self.log.last_attempt(session.round):
@@ -177,20 +182,18 @@ class Agent:
         self.log.entered(session.round, session.attempt)
         context = Context(session, prior, release, self.terms.seed)
         protected = self.contributor.contribute(context, self._mechanism, self.log.recall(session.round - 1))
-        start = time.perf_counter()
         machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
         self._attempt = _Attempt(session, seat, prior, protected, machine, spend)
-        self.seconds["masking"] += time.perf_counter() - start
-        return self._perform(machine.close("start"))
+        return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
 
-    def _perform(self, step: Step) -> Sequence[bytes]:
-        """Do what the machine wants, in its order: the spend is on the disk before the sealed bytes leave."""
-        attempt = self._attempt
-        if step.persist and attempt is not None:
+    def _perform(self, attempt: _Attempt, step: Step) -> Sequence[bytes]:
+        """Do what the machine wants, in its order: the spend is on the disk before the sealed bytes leave, once."""
+        if step.persist and not attempt.charged:
             self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
+            attempt.charged = True
         return [frame for _, frame in step.send]
 
-    def _guard(self, phase: str, seats: frozenset[Seat]) -> None:
+    def _guard(self, seats: frozenset[Seat]) -> None:
         """Refuse a contributor set that is too small to hide in, or another one than a noiseless round had before."""
         attempt = self._attempt
         if attempt is None:
@@ -198,10 +201,10 @@ class Agent:
         session = attempt.session
         keys = sorted(session.roster[seat].key for seat in seats)
         self._check_cohort(keys, session.colluders)
-        if phase != CONSISTENCY:
+        if attempt.phase != CONSISTENCY:
             return
         before = self.log.signed_before(session.round)
-        if math.isinf(attempt.spend.epsilon(self.terms.delta)) and before is not None and before != keys:
+        if not attempt.spend.private and before is not None and before != keys:
             raise PolicyRefusal(
                 f"round {session.round} was signed for {len(before)} contributors and nothing is noised: "
                 f"a sum over other ones ({len(keys)}) would show the difference"
@@ -241,10 +244,9 @@ class Agent:
         return data
 
     def _finish(self, finished: Finished, protected: Protected | None) -> None:
-        last = self.log.last_finished()
-        if last == finished:
+        if self.log.finished_at(finished.round) == finished:
             return
-        if finished.round <= last.round:
+        if self.log.moved_past(finished.round):
             raise PolicyRefusal(f"{self.name} signed round {finished.round} before, with another outcome")
         memory = protected.memory if protected is not None else self.log.recall(finished.round - 1)
         self.log.remember(finished.round, memory)
@@ -254,18 +256,22 @@ class Agent:
         return seal(self.identity, session, "signed", seat, COORDINATOR, self.identity.sign(statement_of(entry)))
 
     def _check_history(self, session: Session, record: bytes) -> None:
-        """A head that this site did not sign itself must carry a threshold of its peers' signatures."""
+        """A head that this site did not sign itself must carry a threshold of its peers' signatures.
+
+        The last round may be tried again as long as the site has not gone on from it: its record may have been lost.
+        """
         data, signatures = read_record(record)
-        entry, last = read_entry(data), self.log.last_finished()
+        entry = read_entry(data)
         number = entry.round if isinstance(entry, Round) else 0
         if (digest(data), number + 1, entry.prior) != (session.head, session.round, session.base):
             raise ProtocolError("the last record, the head and the prior of the session do not belong together")
-        if last.head == session.head:
-            return
-        if number <= last.round:
-            raise PolicyRefusal(f"{self.name} knows another history: it signed round {last.round} with another head")
+        if self.log.moved_past(session.round):
+            raise PolicyRefusal(f"{self.name} has gone on from round {session.round}: it does not take it up again")
+        own = self.log.finished_at(number)
         agreed = signers(data, signatures, session.roster)
-        if len(agreed) < session.threshold:
+        if own is not None and own.head != session.head and self.log.moved_past(number):
+            raise PolicyRefusal(f"{self.name} knows another history: it signed round {number} with another head")
+        if (own is None or own.head != session.head) and len(agreed) < session.threshold:
             raise PolicyRefusal(f"round {number} is signed by {len(agreed)} sites, expected {session.threshold}")
 
     def _check_policy(self, session: Session) -> None:
@@ -281,7 +287,7 @@ class Agent:
             if policy.networks and network not in policy.networks:
                 raise PolicyRefusal(f"{self.name} does not allow the network {network}")
         clip, noise = self._mechanism.clip, self._mechanism.noise
-        if clip > policy.maximum_clip:
+        if 0 < policy.maximum_clip < clip:
             raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
         if noise < policy.minimum_noise:
             raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
@@ -297,12 +303,11 @@ class Agent:
 
     def _check_budget(self, spend: Spend) -> None:
         limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
-        spent = self.log.total_spent()
-        after = (spend if spent is None else spent + spend).epsilon(self.terms.delta)
+        spent, delta = self.log.spent_so_far(self._mechanism.unit), self.terms.delta
+        after = (spent + spend).epsilon(delta)
         if limits and after > min(limits):
-            before = 0.0 if spent is None else spent.epsilon(self.terms.delta)
             raise BudgetExhausted(
-                f"{self.name} has spent epsilon {before:.3g} of {min(limits):.3g} at delta {self.terms.delta:.0e} "
+                f"{self.name} has spent epsilon {spent.epsilon(delta):.3g} of {min(limits):.3g} at delta {delta:.0e} "
                 f"for a {self._mechanism.unit}; another round would make it {after:.3g}"
             )
 

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load, save
 
-from commonprior.accountant import Spend
+from commonprior.accountant import Spend, Unit, nothing_spent
 from commonprior.appendlog import AppendLog, write_whole
-from commonprior.entry import NO_HEAD
 from commonprior.prior import Tensors
 
-NO_ATTEMPT = -1
+NO_ATTEMPT = NO_ROUND = -1
 
 
 class Finished(NamedTuple):
-    """The last round this site agreed to: `head` is the hash of its entry, `prior` of the prior that came of it."""
+    """A round that a site agreed to: `head` is the hash of its entry, `prior` of the prior that came of it."""
 
     round: int
     head: bytes
@@ -49,7 +48,7 @@ class SiteLog:
         self._add(spend)
 
     def finished(self, finished: Finished) -> None:
-        """Note the round that the site has just agreed to."""
+        """Note a round that the site has just agreed to."""
         self._write({"what": "finished", **finished._asdict()})
 
     def last_attempt(self, round_: int) -> int:
@@ -61,16 +60,22 @@ class SiteLog:
         lines = self._of("signed", round_)
         return list(lines[0]["survivors"]) if lines else None
 
-    def last_finished(self) -> Finished:
-        """Return the last finished round; round -1 before the opening."""
-        lines = self._of("finished")
-        if not lines:
-            return Finished(-1, NO_HEAD, NO_HEAD)
-        return Finished(lines[-1]["round"], lines[-1]["head"], lines[-1]["prior"])
+    def last_finished(self) -> int:
+        """Return the last round that the site agreed to, the opening being 0; -1 before that."""
+        return max((line["round"] for line in self._of("finished")), default=NO_ROUND)
 
-    def total_spent(self) -> Spend | None:
+    def finished_at(self, round_: int) -> Finished | None:
+        """Return what the site agreed to last for a round, if it did."""
+        lines = self._of("finished", round_)
+        return Finished(round_, lines[-1]["head"], lines[-1]["prior"]) if lines else None
+
+    def moved_past(self, round_: int) -> bool:
+        """Say whether the site has gone on from a round: then it never takes it up again."""
+        return self.last_finished() > round_ or self.last_attempt(round_ + 1) != NO_ATTEMPT
+
+    def spent_so_far(self, unit: Unit) -> Spend:
         """Return everything this site has ever spent in this run, aborted attempts included."""
-        return self._spent
+        return self._spent or nothing_spent(unit)
 
     def remember(self, round_: int, memory: Tensors) -> None:
         """Keep what the site remembers after a round; the one before is kept too, for a round that is repeated."""
@@ -83,7 +88,7 @@ class SiteLog:
         return load(file.read_bytes()) if file.exists() else {}
 
     def _add(self, spend: Spend) -> None:
-        self._spent = spend if self._spent is None else self._spent + spend
+        self._spent = self.spent_so_far(spend.unit) + spend
 
     def _file(self, round_: int) -> Path:
         return self._folder / f"memory-{round_:06d}.safetensors"

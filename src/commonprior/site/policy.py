@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from commonprior.appendlog import write_whole
 from commonprior.errors import InputError
+from commonprior.tables import build, to_table
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Policy:
     """What a site will take part in. An empty allow-list allows every kind that is installed.
 
     `minimum_cohort` counts identities that the site itself trusts, itself included, less the assumed colluders;
-    `maximum_clip` and `minimum_noise` bound the mechanism; `maximum_epsilon` (0: no limit) is over the whole run.
+    `maximum_clip` (0: no limit) and `minimum_noise` bound the mechanism, `maximum_epsilon` (0: no limit) the whole run.
     """
 
     minimum_cohort: int = 3
-    maximum_clip: float = math.inf
+    maximum_clip: float = 0.0
     minimum_noise: float = 0.0
     maximum_epsilon: float = 0.0
     learners: tuple[str, ...] = ()
@@ -40,20 +40,11 @@ def read_policy(path: Path) -> Policy:
         return Policy()
     try:
         table = tomllib.loads(path.read_text())
-        known = {f.name for f in fields(Policy)}
-        for name in table:
-            if name not in known:
-                raise InputError(f"{path}: {name}: unknown field; expected one of {', '.join(sorted(known))}")
-        adapter = TypeAdapter(Policy, config=ConfigDict(extra="forbid"))
-        return adapter.validate_python(table)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None
+    return build(Policy, table, str(path))
 
 
 def write_policy(policy: Policy, path: Path) -> None:
     """Write a policy file with every field, so that a person sees what can be set."""
-    table = {f.name: getattr(policy, f.name) for f in fields(Policy)}
-    path.write_text(tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}))
+    write_whole(path, tomli_w.dumps(to_table(policy)).encode())

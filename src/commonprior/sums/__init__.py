@@ -15,8 +15,8 @@ CONSISTENCY = "consistency"
 
 Csprng = Callable[[int], bytes]
 
-Guard = Callable[[str, frozenset[Seat]], None]
-"""A site's last word on a contributor set in a phase: raises `PolicyRefusal` if it must not be summed."""
+Guard = Callable[[frozenset[Seat]], None]
+"""A site's last word on a contributor set: raises `PolicyRefusal` if it must not be summed."""
 
 
 class Aggregate(NamedTuple):
@@ -54,10 +54,7 @@ class Step(NamedTuple):
 
 
 class Machine(Protocol):
-    """One party's side of one attempt. Frames are signed; a repeated frame gets the same answer, never a second one.
-
-    A site's machine speaks first, on `close("start")`.
-    """
+    """One party's side of one attempt. Frames are signed; a repeated frame gets the same answer, never a second one."""
 
     def receive(self, sender: Seat, frame: bytes) -> Step:
         """Take one frame. A frame that breaks the protocol raises `ProtocolError` and changes nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,11 @@ def shown(cell: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…" + text[-1:]
 
 
+def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return one column of a frame whose names are distinct."""
+    return cast(pd.Series, frame[name])
+
+
 def scan(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers [n] float64 (NaN where there is none) and a mask [n] of the cells that hold something else."""
     if getattr(cells.dtype, "kind", "O") in "iufb":
@@ -38,11 +44,12 @@ def scan(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(cells.dtype, pd.StringDtype):
         stripped = cells.str.strip()
         missing = cells.isna() | stripped.str.lower().isin(MISSING)
-        numbers = pd.to_numeric(stripped.mask(missing), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        parsed = cast(pd.Series, pd.to_numeric(stripped.mask(missing), errors="coerce"))
+        numbers = parsed.to_numpy(np.float64, na_value=np.nan)
         return numbers, np.isnan(numbers) & ~missing.to_numpy(bool)
-    parsed = [_number(cell) for cell in cells.astype(object)]
-    numbers = np.array([np.nan if value is None else value for value in parsed], np.float64)
-    return numbers, np.array([value is None for value in parsed], bool)
+    found = [_number(cell) for cell in cells.astype(object)]
+    numbers = np.array([np.nan if value is None else value for value in found], np.float64)
+    return numbers, np.array([value is None for value in found], bool)
 
 
 def numbers(cells: pd.Series, path: str, column: str, factor: np.ndarray | float = 1.0) -> np.ndarray:
@@ -54,7 +61,8 @@ def numbers(cells: pd.Series, path: str, column: str, factor: np.ndarray | float
         comma = isinstance(cell, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", cell) is not None
         cure = "write a decimal point" if comma else "correct the cell, or leave it empty where the value is unknown"
         raise DataError(f"{place(path, cells.index[at], column)}: found {shown(cell)}, expected a number; {cure}")
-    values = values * factor
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        values = values * factor
     large = np.abs(values) > LARGEST
     if large.any():
         at = int(np.argmax(large))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from commonprior.errors import DataError, RecipeError
 from commonprior.task import Column
-from commonprior.tasks._cells import MISSING, place, scan, shown, texts
+from commonprior.tasks._cells import column_of, place, scan, shown, texts
 from commonprior.tasks._formula import ELEMENTS
 
 HASHED = 16
@@ -71,7 +71,9 @@ def infer_columns(frames: Sequence[tuple[str, pd.DataFrame]], skipped: Collectio
     categorical, hashed. Whatever else is refused by name.
     """
     order = dict.fromkeys(name for _, frame in frames for name in frame.columns if name not in skipped)
-    columns = tuple(_infer(name, [(path, f[name]) for path, f in frames if name in f.columns]) for name in order)
+    columns = tuple(
+        _infer(name, [(path, column_of(f, name)) for path, f in frames if name in f.columns]) for name in order
+    )
     if not columns:
         raise DataError(f"{frames[0][0]}: no column is left to learn from; ignore fewer or list `columns`")
     return columns
@@ -96,12 +98,9 @@ def _infer(name: str, series: Sequence[tuple[str, pd.Series]]) -> Column:
         return Column(name)
     if numbers > others:
         raise DataError(f"{wrong} among {numbers} numbers; correct it, {cure}")
-    words: set[str] = set()
-    for file, cells in series:
-        words.update(texts(cells, file, name))
-    words = {word for word in words if word and (numbers or others or word.lower() not in MISSING)}
-    if not words:
+    if not others:
         raise DataError(f"{path}, column {name!r}: every cell is empty; put {name!r} in `ignore`")
+    words = {word for file, cells in series for word in texts(cells, file, name)} - {""}
     if len(words) > MOST_CATEGORIES:
         raise DataError(
             f"{path}, column {name!r}: text of {len(words)} distinct values, such as {shown(min(words))}; "

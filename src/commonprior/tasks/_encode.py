@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ from scipy.sparse import csr_array
 
 from commonprior.errors import DataError
 from commonprior.task import Column, Rows
-from commonprior.tasks._cells import numbers, place, shown, texts
+from commonprior.tasks._cells import column_of, numbers, place, shown, texts
 from commonprior.tasks._fingerprint import morgan
 from commonprior.tasks._formula import composition
+from commonprior.tasks._read import check_names
 
 FURTHEST = 10.0
 """A scaled number is clipped to this many spreads: one slip of a unit must not drown a site's other rows."""
@@ -62,13 +63,14 @@ class Encoded(NamedTuple):
         """Return the rows of `index` [m] followed by zeros, [length, ...] in all, dense, float32."""
         values = np.zeros((length, self.values.shape[1]), np.float32)
         present = np.zeros((length, self.present.shape[1]), np.float32)
-        counts = np.zeros((length, sum(table.shape[1] for table in self.counts)), np.float32)
+        counts = np.zeros((length, sum(_width(table) for table in self.counts)), np.float32)
         values[: len(index)] = self.values[index]
         present[: len(index)] = self.present[index]
         at = 0
         for k, table in enumerate(self.counts):
-            counts[: len(index), at : at + table.shape[1]] = table[self.which[index, k]].toarray()
-            at += table.shape[1]
+            width = _width(table)
+            counts[: len(index), at : at + width] = table[self.which[index, k]].toarray()
+            at += width
         return Rows(values, present, counts)
 
     def groups(self) -> np.ndarray:
@@ -97,6 +99,7 @@ def parse(
     `factors` [n] or one number multiply a numeric column into the unit of its `Column`. Raises `DataError`.
     """
     n = len(frame)
+    check_names([str(name) for name in frame.columns], path)
     _check_present(frame, columns, path)
     measured = np.full((n, len(numeric(columns))), np.nan)
     values = np.zeros((n, sum(c.slots for c in columns if c not in counted(columns))), np.float32)
@@ -104,7 +107,7 @@ def parse(
     words: list[np.ndarray] = []
     value_at = number_at = 0
     for g, column in enumerate(columns):
-        cells = frame[column.name] if column.name in frame.columns else None
+        cells = column_of(frame, column.name) if column.name in frame.columns else None
         if column.kind == "numeric":
             if cells is not None:
                 raw = numbers(cells, path, column.name, (factors or {}).get(column.name, 1.0))
@@ -168,7 +171,7 @@ def featurise(
     """
     read = morgan(column.slots) if column.kind == "smiles" else composition
     row_of_text: dict[str, int] = {"": 0}
-    row_of_counts: dict[tuple[tuple[int, float], ...], int] = {(): 0}
+    row_of_counts: dict[tuple[bytes, bytes], int] = {(b"", b""): 0}
     which: list[np.ndarray] = []
     for path, index, text in sources:
         codes, distinct = pd.factorize(text)
@@ -176,21 +179,26 @@ def featurise(
         for at, word in enumerate(distinct):
             if word not in row_of_text:
                 try:
-                    counts = tuple(sorted(read(word).items()))
+                    slots, amounts = zip(*sorted(read(word).items()), strict=True)
                 except ValueError as error:
                     row = index[int(np.argmax(codes == at))]
                     raise DataError(
                         f"{place(path, row, column.name)}: {shown(word)} is no {column.kind}: {error}; correct the "
                         f"cell, or leave it empty where it is unknown"
                     ) from None
+                counts = (np.array(slots, np.int32).tobytes(), np.array(amounts, np.float32).tobytes())
                 row_of_text[word] = row_of_counts.setdefault(counts, len(row_of_counts))
             found[at] = row_of_text[word]
         which.append(found[codes])
-    lengths = [len(counts) for counts in row_of_counts]
-    slots = np.fromiter((slot for counts in row_of_counts for slot, _ in counts), np.int32, sum(lengths))
-    amounts = np.fromiter((amount for counts in row_of_counts for _, amount in counts), np.float32, sum(lengths))
+    lengths = [len(slots) // 4 for slots, _ in row_of_counts]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return csr_array((amounts, slots, starts), shape=(len(lengths), column.slots)), which
+    every_slot = np.frombuffer(b"".join(slots for slots, _ in row_of_counts), np.int32)
+    every_amount = np.frombuffer(b"".join(amounts for _, amounts in row_of_counts), np.float32)
+    return csr_array((every_amount, every_slot, starts), shape=(len(lengths), column.slots)), which
+
+
+def _width(table: csr_array) -> int:
+    return cast(tuple[int, int], table.shape)[1]
 
 
 def _check_present(frame: pd.DataFrame, columns: Sequence[Column], path: str) -> None:

@@ -40,8 +40,6 @@ def infer_kind(series: Sequence[tuple[str, pd.Series]], name: str) -> str:
     numbers_, others, binary, wrong = 0, 0, True, ""
     for path, cells in series:
         values, not_number = scan(cells)
-        if getattr(cells.dtype, "kind", "O") == "b":
-            continue
         known = values[~np.isnan(values)]
         binary &= bool(np.isin(known, (0.0, 1.0)).all())
         numbers_ += len(known)
@@ -51,7 +49,7 @@ def infer_kind(series: Sequence[tuple[str, pd.Series]], name: str) -> str:
             wrong = f"{place(path, cells.index[at], name)}: found {shown(cells.iloc[at])}"
     if numbers_ > others > 0:
         raise DataError(f"{wrong} among {numbers_} numbers; correct it, or say kind = 'classification'")
-    return "classification" if others or binary else "regression"
+    return "classification" if others or (numbers_ and binary) else "regression"
 
 
 def infer_classes(series: Sequence[tuple[str, pd.Series]], name: str) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ MATERIALS = {
             cell=_cubic(5.653e-10),
             conductivity=45.5,
             velocity_source="[100], McSkimin, Jayaraman & Andreatch, J. Appl. Phys. 38, 2362 (1967)",
-            conductivity_source="Blakemore, J. Appl. Phys. 53, R123 (1982)",
+            conductivity_source="Blakemore, J. Appl. Phys. 53, R123 (1982), after Carlson, Slack & Silverman (1965)",
         ),
         Material(
             "InP",
@@ -266,7 +266,7 @@ MATERIALS = {
             cell=_hexagon(3.288e-10),
             conductivity=40,
             velocity_source="order of magnitude, from the stiffness of MoS2 and the mass",
-            conductivity_source="bulk crystal of Reig et al., arXiv:2109.09225 (2021)",
+            conductivity_source="bulk crystal of Saleta Reig et al., arXiv:2109.09225 (2021)",
             atoms=3,
             axial=2750,
             spacing=6.46e-10,

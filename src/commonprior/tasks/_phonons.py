@@ -1,24 +1,27 @@
 """Phonon heat conduction in nanostructures: Callaway's integral with Matthiessen's rule.
 
-Sources: Callaway, Phys. Rev. 113, 1046 (1959), eq. 14 without its normal-process correction; branch by branch as in
+Sources: Callaway, Phys. Rev. 113, 1046 (1959), without his normal-process correction; branch by branch as in
 Holland, Phys. Rev. 132, 2461 (1963), with the sine dispersion of Dames & Chen, J. Appl. Phys. 95, 682 (2004).
 docs/nanothermal.md states what is simplified.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.constants import atomic_mass, hbar, k as boltzmann
-from scipy.optimize import brentq
+from scipy.constants import atomic_mass, hbar
+from scipy.constants import k as boltzmann
+from scipy.optimize import root_scalar
 
 from commonprior.tasks._nanomaterials import Material
 
-_NODES = 32
+_NODES = 24
 _ANGLES = 16
 _VACANCY = 9.0
-"""Mass variance of one vacancy, (-1 - 2)^2: its mass and twice its bonds (Klemens; see Gurunathan et al. 2020)."""
+"""Mass variance of one vacancy, (-1 - 2)^2: its mass and its bonds (Klemens; Gurunathan et al., Phys. Rev. Applied 13,
+034011 (2020))."""
 _CURVATURE = 0.185
 """Slope of a tube's curvature factor (Cao & Qu, J. Appl. Phys. 112, 013503 (2012))."""
 
@@ -82,19 +85,19 @@ def spectrum(material: Material) -> Spectrum:
     crystal = material.structure == "crystal"
     edge = (6 * np.pi**2 / material.cell) ** (1 / 3) if crystal else (4 * np.pi / material.cell) ** (1 / 2)
     per_atom = material.cell / material.atoms
-    x, weight = _quadrature(_NODES)
-    reduced, weight = x**2, 2 * x * weight  # nodes gather at long waves, which carry the heat of thick or cold pieces
-    k = edge * reduced
     fields = []
     for velocity, degeneracy in material.branches:
         top = 2 / np.pi * velocity * edge
-        frequency = top * np.sin(np.pi / 2 * reduced)
+        freeze = top if crystal else 2 * material.axial / material.spacing
+        kink = 2 / np.pi * np.arcsin(min(1.0, freeze / top))  # of the layers' density of modes
+        reduced, weight = _quadrature(0, kink, 1)
+        k, frequency = edge * reduced, top * np.sin(np.pi / 2 * reduced)
         if crystal:
             modes = k**2 / (2 * np.pi**2) / 3
             disorder = per_atom * frequency**4 / (4 * np.pi * velocity**3)
-            freeze, stretch = top, 1.0
+            stretch = 1.0
         else:
-            freeze, stretch = 2 * material.axial / material.spacing, velocity / material.axial
+            stretch = velocity / material.axial
             modes = k / (2 * np.pi * material.spacing) / 2 * np.minimum(1, frequency / freeze)
             disorder = per_atom * frequency**3 / (4 * velocity**2)
         umklapp = boltzmann * frequency**2 / (material.mass * atomic_mass * velocity**2 * top)
@@ -121,7 +124,7 @@ def calibrate(material: Material) -> Crystal:
     def excess(grueneisen: float) -> float:
         return float(np.log(flake(Crystal(material, branches, grueneisen), reference)[0]) - target)
 
-    return Crystal(material, branches, float(brentq(excess, 1e-2, 30, xtol=1e-11)))
+    return Crystal(material, branches, float(root_scalar(excess, bracket=(1e-2, 30), xtol=1e-11).root))
 
 
 def bulk(crystal: Crystal, specimens: Specimens) -> np.ndarray:
@@ -159,7 +162,7 @@ def tube(crystal: Crystal, specimens: Specimens) -> np.ndarray:
 def composite(crystal: Crystal, specimens: Specimens) -> np.ndarray:
     """Return the conductivity [n] of spheres of radius `size` in a matrix.
 
-    Hasselman & Johnson, J. Compos. Mater. 21, 508 (1987), eq. 9; Nan et al., J. Appl. Phys. 81, 6692 (1997), eq. 15.
+    Hasselman & Johnson, J. Compos. Mater. 21, 508 (1987); Nan et al., J. Appl. Phys. 81, 6692 (1997).
     """
     radius = np.asarray(specimens.size, np.float64)
     particle = wire(crystal, specimens._replace(size=2 * radius, specularity=0.0))
@@ -172,9 +175,9 @@ def fuchs_sondheimer(thickness: np.ndarray, specularity: np.ndarray) -> np.ndarr
     """Return a film's in-plane reduction of one mean free path, `thickness` in units of that path.
 
     1 - 3 (1 - p) / (2 d) integral_0^1 (u - u^3) (1 - e^(-d/u)) / (1 - p e^(-d/u)) du (Sondheimer, Adv. Phys. 1, 1
-    (1952), eq. 17, with u = 1/t).
+    (1952), with u = 1/t).
     """
-    u, weight = _quadrature(_ANGLES)
+    u, weight = _quadrature(0, 1, nodes=_ANGLES)
     thickness, specularity = np.broadcast_arrays(thickness, specularity)
     d, p = thickness[..., None], specularity[..., None]
     lost = (u - u**3) * -np.expm1(-d / u) / (1 - p * np.exp(-d / u))
@@ -193,8 +196,7 @@ def _capacity(crystal: Crystal, specimens: Specimens) -> np.ndarray:
     """Return heat capacity times squared velocity along the heat flow [n, k], W m-1 K-1 s-1."""
     s = crystal.spectrum
     half = hbar * s.frequency / (2 * boltzmann * _column(specimens.temperature))
-    # sinh overflows in double precision past 710; such modes hold no heat
-    capacity = boltzmann * (half / np.sinh(np.minimum(half, 350))) ** 2
+    capacity = boltzmann * (half / np.sinh(np.minimum(half, 350))) ** 2  # past 350 the square overflows
     return s.modes * s.speed**2 * capacity
 
 
@@ -206,7 +208,13 @@ def _column(values: np.ndarray | float) -> np.ndarray:
     return np.atleast_1d(np.asarray(values, np.float64))[:, None]
 
 
-def _quadrature(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return Gauss-Legendre nodes and weights on [0, 1]."""
+def _quadrature(*bounds: float, nodes: int = _NODES) -> tuple[np.ndarray, np.ndarray]:
+    """Return Gauss-Legendre nodes and weights between each two bounds; they gather at the first, 0.
+
+    There lie the long waves and the grazing angles that carry the heat of thick, cold or smooth pieces.
+    """
     x, weight = np.polynomial.legendre.leggauss(nodes)
-    return (x + 1) / 2, weight / 2
+    roots = np.sqrt(np.asarray(bounds))
+    spans = [(low, high - low) for low, high in itertools.pairwise(roots) if high > low]
+    s = np.concatenate([low + span * (x + 1) / 2 for low, span in spans])
+    return s**2, 2 * s * np.concatenate([span * weight / 2 for _, span in spans])

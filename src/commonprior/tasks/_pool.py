@@ -34,17 +34,27 @@ class TablePool:
         """Draw a support of `shots` rows and a query of `queries`, padded where the task has fewer.
 
         Rows are drawn uniformly, or in the proportion of their classes, each class at least once where `shots` allow.
-        A row whose inputs the support holds is never a query. One group always stays out of the support, so that a
-        task of two groups or more has a query.
+        A row whose inputs the support holds is never a query. Where the support would hold every group, one group
+        stays out of it, so that a task of two groups or more has a query.
         """
         order = rng.permutation(self.size)
         group = self.groups[order]
-        free = order[group != group[-1]] if (group != group[0]).any() else order
+        support, query = self._divided(order, order, shots, rng)
+        if len(query) == 0 and (group != group[0]).any():
+            spare = group[0]
+            if self.classes:  # a class of many rows can spare one
+                spare = group[np.argmax(np.bincount(self.y, minlength=self.classes)[self.y[order]])]
+            support, query = self._divided(order[group != spare], order, shots, rng)
+        return Task(self._batch(support, shots), self._batch(query[:queries], queries))
+
+    def _divided(
+        self, free: np.ndarray, order: np.ndarray, shots: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a support out of `free`, and all of `order` that shares no group with it."""
         support = free[self._stratified(free, shots, rng)] if self.classes else free[:shots]
         claimed = np.zeros(self.size, bool)
         claimed[self.groups[support]] = True
-        query = order[~claimed[group]][:queries]
-        return Task(self._batch(support, shots), self._batch(query, queries))
+        return support, order[~claimed[self.groups[order]]]
 
     def _batch(self, picked: np.ndarray, length: int) -> Batch:
         y = np.zeros(length, self.y.dtype)
@@ -66,7 +76,7 @@ class TablePool:
 def quotas(sizes: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:
     """Share `shots` among classes of `sizes` [k] in proportion; each present class gets one where there are enough.
 
-    Fractions of a sample are rounded by largest remainder, ties and scarce seats by `rng`.
+    Fractions of a sample are rounded by largest remainder, ties by `rng`.
     """
     total = min(shots, int(sizes.sum()))
     share = total * sizes / max(int(sizes.sum()), 1)

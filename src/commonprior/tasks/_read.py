@@ -95,7 +95,7 @@ def _read_csv(data: bytes, path: Path) -> pd.DataFrame:
     blank = pd.Series(True, index=frame.index)
     for name in frame.columns:
         blank &= frame[name].str.strip() == ""
-    return frame[~blank]
+    return frame.loc[~blank]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,205 @@
+"""The command line: parses, calls the library, prints. Bad input is one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from commonprior.errors import CommonPriorError, InputError
+
+app = typer.Typer(
+    help="One prior, learned in common; no data shared.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+keys = typer.Typer(help="Make identities, show them, and say whom a site trusts.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+console = Console(highlight=False)
+
+DataOption = Annotated[Path | None, typer.Option("--data", envvar="COMMONPRIOR_DATA", help="Folder with the data.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, runs/NAME.")]
+
+
+def main() -> None:
+    """Run the command line; whatever is refused on purpose becomes one sentence and exit code 2."""
+    _cache_compilations()
+    try:
+        app(standalone_mode=False)
+    except CommonPriorError as error:
+        _stop(f"error: {error}")
+    except OSError as error:
+        _stop(f"error: {error.filename or 'disk'}: {error.strerror}; nothing written before is lost")
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except (typer.Abort, KeyboardInterrupt):
+        _stop("stopped; the same command goes on from the last finished round", 130)
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # click's usage errors
+        if format_message is None:
+            raise
+        _stop(f"error: {format_message()}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (.toml), or a table of your own (.csv, .parquet).")],
+    data: DataOption = None,
+    name: Annotated[str, typer.Option(help="Name of the run; by default the recipe file's.")] = "",
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+    task: Annotated[str, typer.Option(help="For a table: the column that names a row's task.")] = "",
+    site: Annotated[str, typer.Option(help="For a table: the column that names a row's site.")] = "",
+    target: Annotated[str, typer.Option(help="For a table: the column to predict.")] = "",
+    rounds: Annotated[int, typer.Option(help="For a table: how many rounds.")] = 60,
+    json_file: JsonOption = None,
+) -> None:
+    """Learn a prior together. The same command goes on after a kill."""
+    from commonprior import commands
+
+    commands.train(recipe, data, runs / (name or recipe.stem), commands.TableFlags(task, site, target, rounds),
+                   console, json_file)  # fmt: skip
+
+
+@app.command()
+def adapt(
+    run: RunArgument,
+    support: Annotated[Path, typer.Option(help="The few labelled samples of a new task.")],
+    predict: Annotated[Path, typer.Option(help="The samples to predict.")],
+    output: Annotated[Path | None, typer.Option(help="Where to write the predictions (.csv or .parquet).")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Adapt a run's prior to a new task from a few samples, and predict."""
+    from commonprior import commands
+
+    commands.adapt(run, support, predict, output, console, json_file)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption = None,
+    shots: Annotated[str, typer.Option(help="Numbers of samples to adapt on, such as 5,16.")] = "",
+    supports: Annotated[int, typer.Option(help="Supports drawn for each task.")] = 10,
+    queries: Annotated[int, typer.Option(help="Most samples a task is judged by.")] = 200,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    baselines: Annotated[str, typer.Option(help="all, none, or names such as random_forest,pooled.")] = "all",
+    json_file: JsonOption = None,
+) -> None:
+    """Compare a run's prior with what one would do otherwise, on tasks that nobody trained on."""
+    from commonprior import commands
+
+    commands.evaluate(run, data, shots, supports, queries, split, baselines, console, json_file)
+
+
+@app.command()
+def audit(
+    run: RunArgument,
+    trust: Annotated[list[str] | None, typer.Option(help="A site's key (hex) that must be in the roster.")] = None,
+    expect_head: Annotated[str, typer.Option(help="The head (hex) that the record must end with.")] = "",
+    json_file: JsonOption = None,
+) -> None:
+    """Verify a run's record from its first byte; name the first entry that does not hold."""
+    from commonprior.ledger.audit import audit as verify_run
+
+    verdict = verify_run(run, [_hex(key, "--trust") for key in trust or []],
+                         _hex(expect_head, "--expect-head") if expect_head else None)  # fmt: skip
+    epsilon = "no differential privacy (no noise)" if verdict.epsilon < 0 else (
+        f"epsilon {verdict.epsilon:.3g} at delta {verdict.delta:.0e} for one {verdict.unit}")  # fmt: skip
+    rows = {
+        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums",
+        "sites": ", ".join(verdict.sites),
+        "privacy": epsilon,
+        "prior": verdict.prior.hex(),
+        "head": verdict.head.hex(),
+    }
+    _print_pairs(rows)
+    _write_json(json_file, {"rounds": verdict.rounds, "recomputed": verdict.recomputed, "epsilon": verdict.epsilon,
+                            "head": verdict.head.hex(), "prior": verdict.prior.hex()})  # fmt: skip
+
+
+@app.command()
+def doctor(json_file: JsonOption = None) -> None:
+    """Say what this installation can do, what it left out, and what each secure sum trusts."""
+    from commonprior import commands
+
+    commands.doctor(console, json_file)
+
+
+@keys.command("new")
+def keys_new(path: Annotated[Path, typer.Argument(help="File for the identity; only you can read it.")]) -> None:
+    """Make an identity: an Ed25519 key for messages and a secp256k1 key for the ledger, each signing the other."""
+    from commonprior.identity import Identity
+
+    identity = Identity.generate()
+    identity.save(path)
+    console.print(f"{path}: {identity.key.hex()}")
+
+
+@keys.command("show")
+def keys_show(path: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
+    """Show the public half of an identity, to give to others."""
+    from commonprior.identity import Identity
+
+    public = Identity.load(path).public()
+    _print_pairs({"key": public.key.hex(), "account": public.account.hex(),
+                  "key signs account": public.key_signs_account.hex(),
+                  "account signs key": public.account_signs_key.hex()})  # fmt: skip
+
+
+@keys.command("trust")
+def keys_trust(
+    path: Annotated[Path, typer.Argument(help="A site's trust list (JSON).")],
+    name: Annotated[str, typer.Argument(help="Whom; nobody shows the list.")] = "",
+    key: Annotated[str, typer.Argument(help="Their key, 64 hex digits.")] = "",
+) -> None:
+    """Show whom a site trusts, or trust one more."""
+    from commonprior.site.trust import read_trust, write_trust
+
+    trusted = read_trust(path)
+    if name:
+        added = _hex(key, "KEY")
+        if len(added) != 32:
+            raise InputError(f"KEY: a key has 64 hex digits, got {len(key)}; `commonprior keys show` prints it")
+        trusted[name] = added
+        write_trust(trusted, path)
+    _print_pairs({who: known.hex() for who, known in trusted.items()} or {"nobody": f"{path} is empty"})
+
+
+def _hex(text: str, where: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InputError(f"{where}: {text!r} is not hexadecimal") from None
+
+
+def _print_pairs(rows: dict[str, str]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for left, right in rows.items():
+        table.add_row(left, right)
+    console.print(table)
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(value, indent=1))
+
+
+def _cache_compilations() -> None:
+    """Keep compiled programs between commands: most of what a short command does would be compiling."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "commonprior" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+def _stop(sentence: str, code: int = 2) -> None:
+    print(sentence, file=sys.stderr)
+    raise SystemExit(code)

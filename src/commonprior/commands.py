@@ -1,0 +1,214 @@
+"""What each command does; `cli.py` parses and this prints."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+import commonprior.sums
+from commonprior import plugin
+from commonprior.contestants import compare_all, read_shots
+from commonprior.errors import RecipeError, RunError
+from commonprior.learners.dkt import Dkt
+from commonprior.loading import open_run
+from commonprior.monitor.run_report import report_run
+from commonprior.networks.mlp import Mlp
+from commonprior.predictor import predict_task
+from commonprior.privacy.discrete_gaussian import DiscreteGaussian
+from commonprior.recipe import PLUGINS, Recipe, Schedule, read_recipe
+from commonprior.runfolder import RunFolder
+from commonprior.sampling import learning_key
+from commonprior.site.policy import Policy
+from commonprior.sums import SecureSum
+from commonprior.sums.masked import Masked
+from commonprior.task import Batch, Categorical, Prediction, TaskSpec
+from commonprior.tasks.table import Table, check_disjoint, encode_rows, fit_scaler, read_frame, read_labels
+from commonprior.train import Report, start, train_rounds
+
+Z90 = 1.6448536269514722
+"""A Gaussian's central 90% lies within this many standard deviations."""
+
+
+class TableFlags(NamedTuple):
+    """What the command line says of a user's own table."""
+
+    task: str
+    site: str
+    target: str
+    rounds: int
+
+
+def train(path: Path, data: Path | None, folder: Path, flags: TableFlags, console: Console, out: Path | None) -> None:
+    """Train a recipe or a table to the end, with a bar and a report."""
+    recipe = read_recipe(path) if path.suffix == ".toml" else recipe_for_table(path, flags)
+    training = start(recipe, folder, data)
+    run, done, rounds = training.run, training.coordinator.rounds_done, recipe.schedule.rounds
+    if training.family.note:
+        console.print(training.family.note, style="yellow")
+    console.print(f"{len(training.agents)} sites, {sum(len(p) for p in training.family.train.values())} tasks, "
+                  f"{plugin.kind_of(recipe.learner)} learner, {plugin.kind_of(recipe.sum)} sum, unit of privacy: "
+                  f"{recipe.mechanism.unit}")  # fmt: skip
+    if recipe.sum.insecure:
+        console.print(recipe.sum.insecure, style="bold red")
+    if done >= rounds:
+        console.print(f"{folder}: finished before, all {rounds} rounds")
+    with _bar(console) as bar:
+        line = bar.add_task("rounds", total=rounds, completed=done)
+
+        def watch(report: Report) -> None:
+            bar.update(line, completed=report.round)
+
+        stopped = train_rounds(training, watch)
+    if stopped:
+        console.print(stopped, style="yellow")
+    report_run(folder)
+    figures = training.coordinator.figures()
+    _pairs(console, {
+        "prior": str(run.prior), "privacy": figures.privacy, "head": figures.head, "report": str(run.report),
+    })  # fmt: skip
+    _write_json(out, figures._asdict())
+
+
+def recipe_for_table(path: Path, flags: TableFlags) -> Recipe:
+    """Return the recipe for a user's own table: a deep-kernel GP, a masked sum, clipping, and no noise."""
+    if not path.exists():
+        raise RecipeError(f"{path}: no such recipe or table")
+    for flag in ("task", "site", "target"):
+        if not getattr(flags, flag):
+            raise RecipeError(f"{path}: a table needs --{flag} COLUMN; it has {', '.join(read_frame(path).columns)}")
+    source = Table(target=flags.target, task=flags.task, site=flags.site, file=str(path.resolve()),
+                   drop_small_tasks=True)  # fmt: skip
+    sites = len(source.load(None).train)
+    return Recipe(
+        source, Dkt(network=Mlp(widths=(64, 64))), DiscreteGaussian(clip=10.0, per="site"), Masked(),
+        Schedule(rounds=flags.rounds, shots=16, queries=32), policy=Policy(minimum_cohort=min(3, max(2, sites))),
+    )  # fmt: skip
+
+
+def adapt(run: Path, support: Path, predict: Path, output: Path | None, console: Console, out: Path | None) -> None:
+    """Adapt to a few labelled samples and predict others."""
+    _, learned = open_run(run)
+    spec = learned.spec
+    if not spec.columns:
+        raise RunError(f"{run}: its tasks are no tables (inputs of shape {spec.shape}); use the Python interface")
+    few, new = read_frame(support), read_frame(predict)
+    check_disjoint(few, new, spec, str(support), str(predict))
+    shared = pd.concat([few, new], ignore_index=True)
+    scaler = fit_scaler(shared, spec, f"{support} and {predict}")
+    x, y = encode_rows(few, spec, str(support), scaler), read_labels(few, spec, str(support))
+    batch = Batch(x, y, np.ones(len(y), np.float32))
+    prediction = predict_task(learned, batch, encode_rows(new, spec, str(predict), scaler), learning_key("adapt"))
+    table = prediction_table(prediction, spec, new.index)
+    if output is None:
+        _frame(console, table.head(20), f"{len(table)} predictions from {len(few)} samples"
+               + (", first 20; --output FILE keeps all" if len(table) > 20 else ""))  # fmt: skip
+    elif output.suffix == ".parquet":
+        table.to_parquet(output)
+    else:
+        table.to_csv(output, index=False)
+    _write_json(out, table.to_dict("records"))
+
+
+def prediction_table(prediction: Prediction, spec: TaskSpec, rows: pd.Index) -> pd.DataFrame:
+    """Return predictions in the user's units, with a central 90% interval (or a probability a class)."""
+    target = spec.target
+    if isinstance(prediction, Categorical):
+        probability = np.asarray(jax.nn.softmax(prediction.logits))
+        best = [target.classes[i] for i in probability.argmax(1)]
+        columns = {f"p({name})": probability[:, i] for i, name in enumerate(target.classes)}
+        return pd.DataFrame({"row": rows, target.name: best, **columns})
+    mean, sd = np.asarray(prediction.mean, np.float64), np.sqrt(np.asarray(prediction.variance, np.float64))
+    values = {target.name: mean, "low_90": mean - Z90 * sd, "high_90": mean + Z90 * sd}
+    if target.transform == "log10":
+        values = {name: 10.0**value for name, value in values.items()}
+    return pd.DataFrame({"row": rows, **values})
+
+
+def evaluate(
+    folder: Path, data: Path | None, shots: str, supports: int, queries: int, split: str, baselines: str,
+    console: Console, out: Path | None,
+) -> None:  # fmt: skip
+    """Compare a run's prior with the baselines on held-out tasks, and write the comparison into the report."""
+    recipe, learned = open_run(folder)
+    family = recipe.tasks.load(data)
+    counts = read_shots(shots or str(recipe.schedule.shots))
+    with _bar(console) as bar:
+        line = bar.add_task("evaluating", total=None)
+        table, predictions = compare_all(
+            recipe, learned, family, counts, supports, queries, split, baselines,
+            lambda done, total, what: bar.update(line, completed=done, total=total, description=what),
+        )  # fmt: skip
+    table.to_parquet(RunFolder(folder).path / "comparison.parquet")
+    predictions.to_parquet(RunFolder(folder).path / "predictions.parquet")
+    report_run(folder)
+    for (metric, k), part in table[table.metric.isin(HEADLINE)].groupby(["metric", "shots"], sort=False):
+        _frame(
+            console, part[["contestant", "tasks", "mean", "low", "high"]], f"{metric} from {k} samples, mean over tasks"
+        )
+    console.print(f"report: {RunFolder(folder).report}")
+    _write_json(out, json.loads(table.to_json(orient="records")))
+
+
+HEADLINE = ("r2", "spearman", "accuracy", "delta_auprc")
+"""The measures that a terminal shows; the report has them all."""
+
+
+def doctor(console: Console, out: Path | None) -> None:
+    """Say what is installed, what is left out and why, and what each sum asks one to trust."""
+    facts = {
+        "commonprior": importlib.metadata.version("commonprior"),
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "jax": f"{jax.__version__} on {', '.join(sorted({d.platform for d in jax.devices()}))}",
+    }
+    for extra, (module, use) in {"chem": ("rdkit", "SMILES columns")}.items():
+        there = importlib.util.find_spec(module) is not None
+        facts[f"extra {extra}"] = f"{module} installed: {use}" if there else (
+            f"left out: {use} need it: pip install 'commonprior[{extra}]'")  # fmt: skip
+    for base, package in PLUGINS.items():
+        facts[package.__name__.rpartition(".")[2]] = ", ".join(plugin.kinds(package))
+        for kind in plugin.kinds(package):
+            plugin.load(package, base, kind)
+    for kind in plugin.kinds(commonprior.sums):
+        cls: Any = plugin.load(commonprior.sums, SecureSum, kind)
+        facts[f"sum {kind}"] = cls.insecure or (cls.__doc__ or "").strip().splitlines()[0]
+    _pairs(console, facts)
+    _write_json(out, facts)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                    TextColumn("left"), TimeRemainingColumn(), console=console)  # fmt: skip
+
+
+def _pairs(console: Console, rows: dict[str, str]) -> None:
+    grid = Grid(box=None, show_header=False, pad_edge=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for left, right in rows.items():
+        grid.add_row(left, right)
+    console.print(grid)
+
+
+def _frame(console: Console, frame: pd.DataFrame, title: str) -> None:
+    grid = Grid(title=title, title_justify="left")
+    for name in frame.columns:
+        grid.add_column(str(name), justify="left" if frame[name].dtype.kind in "OU" else "right")
+    for row in frame.itertuples(index=False):
+        grid.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    console.print(grid)
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(value, indent=1))

@@ -1,0 +1,109 @@
+"""What a site does with its tasks in one round when its learner has a meta-gradient.
+
+One plain gradient step gives one row a task, each minus its own meta-gradient times the rate, so that their mean over
+tasks and sites is the step that pooled data would have taken, and so that clipping can protect a single task. More
+steps, or an optimiser with a memory, mix the tasks: then there is one row for the site (McMahan et al.,
+"Communication-efficient learning of deep networks from decentralized data", 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Protocol, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from commonprior.errors import RecipeError
+from commonprior.prior import Contributions, Prior, Tensors
+from commonprior.task import Array, Task
+
+
+@final
+@dataclass(frozen=True)
+class LocalWork:
+    """A site's tasks are split into `steps` equal meta-batches, one optimiser step each. The optimiser starts afresh."""
+
+    steps: int = 1
+    optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise RecipeError(f"local.steps = {self.steps}: expected at least 1")
+        if not self.rate > 0:
+            raise RecipeError(f"local.rate = {self.rate}: expected a number above 0")
+
+    @property
+    def unit(self) -> Literal["task", "site"]:
+        """What one row of contributions stands for."""
+        return "task" if self.steps == 1 and self.optimiser == "sgd" else "site"
+
+    def optax(self) -> optax.GradientTransformation:
+        """Return the optimiser."""
+        match self.optimiser:
+            case "sgd":
+                return optax.sgd(self.rate)
+            case "momentum":
+                return optax.sgd(self.rate, momentum=0.9)
+            case "adam":
+                return optax.adam(self.rate)
+
+
+class Differentiable(Protocol):
+    """A learner whose prior gets better along a gradient."""
+
+    @property
+    def local(self) -> LocalWork:
+        """How its sites work."""
+        ...
+
+    def meta_loss(self, params: Tensors, task: Task) -> Array:
+        """Return the loss of one task (a scalar), to be differentiated by the prior's parameters."""
+        ...
+
+
+def contribute(learner: Differentiable, prior: Prior, tasks: Task) -> Contributions:
+    """Return what m stacked tasks would add to the prior: rows [m, d] or [1, d], new minus old.
+
+    Raises `RecipeError` where m cannot be split into the learner's local steps.
+    """
+    m, local = len(tasks.query.mask), learner.local
+    if m % local.steps:
+        raise RecipeError(
+            f"local.steps = {local.steps} does not divide the {m} tasks that this site has in a round; "
+            "set schedule.tasks_per_site to a multiple of it that every site can fill"
+        )
+    rows = (_task_rows if local.unit == "task" else _site_row)(learner, dict(prior.params), tasks)
+    return Contributions(np.asarray(rows), local.unit)
+
+
+def as_rows(tensors: Tensors) -> Array:
+    """Return tensors [m, ...] as rows [m, d], each laid out as `flatten` lays out one prior."""
+    return jnp.concatenate([tensors[name].reshape(tensors[name].shape[0], -1) for name in sorted(tensors)], axis=1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _task_rows(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
+    gradients = jax.vmap(jax.grad(learner.meta_loss), in_axes=(None, 0))(params, tasks)
+    return as_rows(gradients) * -learner.local.rate
+
+
+@partial(jax.jit, static_argnums=0)
+def _site_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
+    optimiser, steps = learner.local.optax(), learner.local.steps
+    batches = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), tasks)
+
+    def loss(new: Tensors, batch: Task) -> Array:
+        return jax.vmap(learner.meta_loss, in_axes=(None, 0))(new, batch).mean()
+
+    def step(carry: tuple[Tensors, optax.OptState], batch: Task) -> tuple[tuple[Tensors, optax.OptState], None]:
+        new, state = carry
+        updates, state = optimiser.update(jax.grad(loss)(new, batch), state)
+        return (optax.apply_updates(new, updates), state), None
+
+    (new, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), batches)
+    return as_rows(jax.tree.map(lambda after, before: (after - before)[None], new, params))

@@ -1,0 +1,40 @@
+"""A finished run, ready to adapt: the learner of its recipe, its prior, and the spec that its sites signed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from commonprior.errors import RunError
+from commonprior.ledger.journal import Journal
+from commonprior.predictor import LearnedPrior
+from commonprior.recipe import Recipe, read_recipe
+from commonprior.runfolder import RunFolder
+from commonprior.tables import build
+from commonprior.task import TaskSpec
+
+
+def load_run(folder: Path | str) -> LearnedPrior:
+    """Return the prior of a run folder with what it takes to use it; needs no data.
+
+    Raises `RunError` where the folder holds no run, `ModelError` where its prior cannot be read.
+    """
+    return open_run(Path(folder))[1]
+
+
+def open_run(folder: Path) -> tuple[Recipe, LearnedPrior]:
+    """Return a run's recipe and its prior."""
+    run = RunFolder(folder)
+    if not run.recipe.exists():
+        raise RunError(f"{folder}: no run here; name a folder that `commonprior train` made")
+    recipe, opening = read_recipe(run.recipe), Journal(run.journal).opening
+    if opening is None:
+        raise RunError(f"{folder}: the run has not begun; run `commonprior train` with its recipe")
+    prior = run.latest_prior()
+    return recipe, LearnedPrior(recipe.learner, prior, spec_from(opening.spec, str(run.journal)))
+
+
+def spec_from(table: Mapping[str, Any], where: str) -> TaskSpec:
+    """Return the spec whose `to_table` this is."""
+    return build(TaskSpec, table, where)

@@ -1,0 +1,280 @@
+"""The federated prior beside everything else: what the paired differences say, in words, tables and dots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from commonprior.monitor._html import EMPTY, Markup, element, join, paragraph, table
+from commonprior.monitor._metrics import HEADLINES, Metric, Verdict, metric_of
+from commonprior.monitor._plots import Dot, dot_plot
+from commonprior.monitor._words import MISSING, count, decimals, fixed, interval, listed
+from commonprior.task import TaskSpec
+
+SHARING = frozenset({"pooled", "transfer"})
+"""Contestants that need everybody's data in one place: a measure of what secrecy costs, not an alternative to it."""
+
+MOST_SHOWN = 14
+"""More contestants than this are cut to the best ones; the rest fold away."""
+
+_LABELS = {
+    "federated": ("Federated prior", "the federated prior"),
+    "pooled": ("Pooled data", "pooling all data in one place"),
+    "transfer": ("Transfer from pooled data", "transfer learning from pooled data"),
+    "random_forest": ("Random forest", "the random forest"),
+    "single_task_gp": ("Gaussian process, one task", "a Gaussian process on each task alone"),
+    "from_scratch": ("Network from scratch", "the same network trained from scratch"),
+}
+
+
+class Row(NamedTuple):
+    """One contestant by one metric at one number of shots; differences are contestant less reference, task by task."""
+
+    contestant: str
+    shots: int
+    metric: str
+    mean: float
+    low: float
+    high: float
+    tasks: int
+    difference: float
+    difference_low: float
+    difference_high: float
+
+
+class Standing(NamedTuple):
+    """The rows of one metric at one number of shots, best first, and how they compare with the reference."""
+
+    metric: Metric
+    shots: int
+    rows: tuple[Row, ...]
+    reference: Row | None
+    places: int
+
+    def verdict(self, row: Row) -> Verdict:
+        """Return how a contestant stands to the reference."""
+        if row is self.reference:
+            return ""
+        return self.metric.verdict(row.difference, row.difference_low, row.difference_high)
+
+    @property
+    def best(self) -> Row | None:
+        """The contestant with the best mean, where one way is better."""
+        return self.rows[0] if self.metric.up and self.rows else None
+
+    @property
+    def alternatives(self) -> list[Row]:
+        """What one would do otherwise without anyone's data, best first."""
+        return [r for r in self.rows if r is not self.reference and r.contestant not in SHARING]
+
+    @property
+    def sharing(self) -> list[Row]:
+        """What would need everybody's data, best first."""
+        return [r for r in self.rows if r is not self.reference and r.contestant in SHARING]
+
+
+def standings(comparison: pd.DataFrame, reference: str, spec: TaskSpec) -> dict[str, list[Standing]]:
+    """Return, by metric and then by shots, who stands where. Rows without a finite mean are left out."""
+    rows = [_row(record) for record in comparison.to_dict("records")]
+    out: dict[str, list[Standing]] = {}
+    for name in dict.fromkeys(row.metric for row in rows):
+        of_metric = [row for row in rows if row.metric == name and math.isfinite(row.mean)]
+        places = decimals([r.high - r.low for r in of_metric], [r.mean for r in of_metric])
+        metric = metric_of(name, spec)
+        for shots in sorted({row.shots for row in of_metric}):
+            here = [row for row in of_metric if row.shots == shots]
+            if metric.up:
+                here.sort(key=lambda r: -r.mean * metric.up)
+            at = next((row for row in here if row.contestant == reference), None)
+            out.setdefault(name, []).append(Standing(metric, shots, tuple(here), at, places))
+    return out
+
+
+def leading(found: dict[str, list[Standing]], chosen: str) -> str:
+    """Return the metric that leads: the chosen one, else the first usual one that is there, else any; "" for none."""
+    return next((name for name in (chosen, *HEADLINES, *found) if name in found), "")
+
+
+def name_of(contestant: str) -> str:
+    """Return what a contestant is called in a table."""
+    return _LABELS[contestant][0] if contestant in _LABELS else _called(contestant)
+
+
+def sentences(standing: Standing) -> list[str]:
+    """Return what one number of shots says: the reference against the best alternative, and against sharing."""
+    metric, at, places = standing.metric, standing.reference, standing.places
+    opening = f"From {count(standing.shots, 'sample')} of a new task"
+    if at is None:
+        return [f"{opening}: the federated prior was not compared."]
+    said = f"{metric.label} {_with_unit(at.mean, metric, places)}{_range(at, places)}"
+    alternatives = standing.alternatives
+    if not alternatives:
+        out = [f"{opening} the federated prior reaches {said} over {count(at.tasks, 'task')}; nothing else was compared."]
+    else:
+        best = alternatives[0]
+        other = f"{_phrase(best.contestant)} {_with_unit(best.mean, metric, places)}"
+        out = [f"{opening} the federated prior reaches {said} over {count(at.tasks, 'task')}, "
+               f"the best alternative, {other}: {_outcome(standing, best)}."]  # fmt: skip
+        others = [r for r in alternatives[1:] if standing.verdict(r) == "better"]
+        if others:
+            out.append(f"Ahead of the federated prior too: {listed([_phrase(r.contestant) for r in others])}.")
+    for row in standing.sharing[:1]:
+        out.append(f"{_capital(_phrase(row.contestant))}, which nobody here may do, would give "
+                   f"{_with_unit(row.mean, metric, places)}: {_outcome(standing, row)}.")  # fmt: skip
+    return out
+
+
+def verdict_of(standing: Standing) -> tuple[str, Row | None]:
+    """Return the outcome against the best alternative in a few words, and that alternative."""
+    if standing.reference is None or not standing.alternatives:
+        return "", None
+    best = standing.alternatives[0]
+    verdict = standing.verdict(best)
+    return {"better": f"{name_of(best.contestant)} wins", "worse": "ahead of", "no clear difference": "level with",
+            "": "beside"}[verdict], best  # fmt: skip
+
+
+def standing_block(standing: Standing, span: tuple[float, float], prefix: str) -> Markup:
+    """Return one number of shots as a plot and a table."""
+    shown = shortened(standing)
+    dots = [
+        Dot(name_of(r.contestant), fixed(r.mean, standing.places), r.mean, r.low, r.high, r is standing.reference,
+            r.contestant in SHARING) for r in shown
+    ]  # fmt: skip
+    rest = [r for r in standing.rows if r not in shown]
+    more = EMPTY
+    if rest:
+        folded = standing_table(standing, rest)
+        more = element("details", None, element("summary", None, f"{count(len(rest), 'more contestant')}"), folded)
+    return element(
+        "div", {"class": "pair"},
+        element("h3", None, f"From {count(standing.shots, 'sample')} of a new task"),
+        element("figure", None, dot_plot(dots, standing.metric.axis, span, prefix)),
+        join(element("div", None, standing_table(standing, shown), more)),
+    )  # fmt: skip
+
+
+def standing_table(standing: Standing, rows: Sequence[Row]) -> Markup:
+    """Return the figures of one number of shots: the best is marked, and so is whoever is level with the reference."""
+    metric, places = standing.metric, standing.places
+    header = {"Contestant": "", metric.label: "number", "95% interval": "number", "less federated": "number", "": ""}
+    cells, classes = [], []
+    for row in rows:
+        verdict = standing.verdict(row)
+        sharing = element("sup", None, "†") if row.contestant in SHARING else EMPTY
+        tag = element("span", {"class": "tag"}, "best") if row is standing.best else EMPTY
+        paired = MISSING if row is standing.reference or not math.isfinite(row.difference) else join(
+            fixed(row.difference, places, sign=True), " ",
+            element("span", {"class": "quiet"}, interval(row.difference_low, row.difference_high, places, sign=True)),
+        )  # fmt: skip
+        cells.append([
+            join(name_of(row.contestant), sharing, " ", tag), fixed(row.mean, places),
+            interval(row.low, row.high, places), paired, _mark(verdict, row is standing.reference),
+        ])  # fmt: skip
+        classes.append("reference" if row is standing.reference else "")
+    return table(header, cells, classes)
+
+
+def notes(found: list[Standing]) -> Markup:
+    """Return what one must know to read the tables."""
+    metric = found[0].metric
+    tasks = sorted({row.tasks for standing in found for row in standing.rows if row.tasks > 0})
+    over = f"{tasks[0]:,}" if len(tasks) == 1 else f"{tasks[0]:,} to {tasks[-1]:,}" if tasks else "the"
+    meaning = f"{metric.label}: {metric.meaning}. " if metric.meaning else ""
+    sharing = any(standing.sharing for standing in found)
+    hindsight = any("best alone" in row.contestant for standing in found for row in standing.rows)
+    return element(
+        "p", {"class": "caption"},
+        f"{meaning}Means over {over} tasks that nobody trained on; everyone adapts to the same samples. Intervals are "
+        "95%, Student's t over tasks. “Less federated” is the difference task by task: it decides who is better, and "
+        "where its interval includes 0 there is no clear difference, whatever the two means are. Differences between "
+        "two other contestants are not tested, and intervals are not corrected for many comparisons."
+        + (" † and hollow: needs everybody's data in one place." if sharing else "")
+        + (" The best site alone was picked in hindsight." if hindsight else ""),
+    )  # fmt: skip
+
+
+def shortened(standing: Standing) -> list[Row]:
+    """Return the rows to show at first sight: all, or the named contestants and the best of the others."""
+    if len(standing.rows) <= MOST_SHOWN:
+        return list(standing.rows)
+    kept = [r for r in standing.rows if r is standing.reference or r.contestant in _LABELS]
+    kept += [r for r in standing.rows if r not in kept][: max(0, MOST_SHOWN - len(kept))]
+    return [r for r in standing.rows if r in kept]
+
+
+def span_of(found: list[Standing]) -> tuple[float, float]:
+    """Return one axis for all shots, wide enough for every interval."""
+    ends = [v for s in found for r in shortened(s) for v in (r.mean, r.low, r.high) if math.isfinite(v)]
+    low, high = min(ends), max(ends)
+    margin = 0.04 * (high - low) or 0.05 * abs(low) or 1.0
+    return low - margin, high + margin
+
+
+def missing_note() -> Markup:
+    """Return what stands where nothing was compared."""
+    return paragraph("Not compared yet: run ", element("code", None, "commonprior evaluate"), " on this run.")
+
+
+def _row(record: dict[str, object]) -> Row:
+    def number(name: str) -> float:
+        value = record.get(name)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+    tasks = number("tasks")
+    return Row(
+        str(record["contestant"]), int(number("shots")), str(record["metric"]), number("mean"), number("low"),
+        number("high"), 0 if math.isnan(tasks) else int(tasks), number("difference"), number("difference_low"),
+        number("difference_high"),
+    )  # fmt: skip
+
+
+def _outcome(standing: Standing, row: Row) -> str:
+    """Return how the federated prior stands to a contestant, from its own side."""
+    verdict, places = standing.verdict(row), standing.places
+    if not verdict:
+        return "their difference was not tested" if not math.isfinite(row.difference_low) else "neither is called better"
+    by = f"{fixed(abs(row.difference), places)}"
+    low, high = sorted((abs(row.difference_low), abs(row.difference_high)))
+    between = f"95% interval {fixed(low, places)} to {fixed(high, places)}"
+    if verdict == "worse":
+        return f"the federated prior is better by {by} ({between})"
+    if verdict == "better":
+        return f"{_phrase(row.contestant)} wins by {by} ({between})"
+    inside = interval(row.difference_low, row.difference_high, places, sign=True)
+    return f"no clear difference ({fixed(row.difference, places, sign=True)}, 95% interval {inside})"
+
+
+def _mark(verdict: Verdict, is_reference: bool) -> Markup:
+    if is_reference:
+        return element("span", {"class": "quiet"}, "reference")
+    shape = {"better": "▲ ", "worse": "▼ ", "no clear difference": "≈ ", "": ""}[verdict]
+    return element("span", {"class": f"verdict {verdict.split(' ')[0]}"}, f"{shape}{verdict}")
+
+
+def _phrase(contestant: str) -> str:
+    name = _called(contestant)
+    return _LABELS[contestant][1] if contestant in _LABELS else name if name == contestant else f"the {name[0].lower()}{name[1:]}"
+
+
+def _called(contestant: str) -> str:
+    if contestant.startswith("best alone "):
+        return f"Best site alone {contestant.removeprefix('best alone ')}"
+    return f"Site {contestant.removeprefix('alone ')} alone" if contestant.startswith("alone ") else contestant
+
+
+def _with_unit(value: float, metric: Metric, places: int) -> str:
+    return f"{fixed(value, places)} {metric.unit}".strip()
+
+
+def _range(row: Row, places: int) -> str:
+    if not (math.isfinite(row.low) and math.isfinite(row.high)):
+        return ""
+    return f" (95% interval {fixed(row.low, places)} to {fixed(row.high, places)})"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,64 @@
+"""From masked vectors and opened secrets to the sum: what the coordinator does, and whoever checks it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from commonprior.canonical import Value, decode, encode
+from commonprior.errors import MalformedMessage
+from commonprior.session import Seat, Session
+from commonprior.sums._masks import MaskStream, add_streams, pair_stream, self_stream
+
+
+class Secrets(NamedTuple):
+    """What was opened: survivors' seeds, dropped sites' private mask keys, and everyone's public mask keys."""
+
+    seeds: Mapping[Seat, bytes]
+    dropped: Mapping[Seat, bytes]
+    mask_keys: Mapping[Seat, bytes]
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode({name: [[s, items[s]] for s in sorted(items)] for name, items in self._asdict().items()})
+
+    @staticmethod
+    def decode(data: bytes) -> Secrets:
+        """Return the secrets whose canonical bytes these are, or raise `MalformedMessage`."""
+        match decode(data):
+            case {"seeds": list() as seeds, "dropped": list() as dropped, "mask_keys": list() as keys, **rest}:
+                if not rest:
+                    return Secrets(_by_seat(seeds), _by_seat(dropped), _by_seat(keys))
+        raise MalformedMessage("expected opened secrets: seeds, dropped, mask_keys")
+
+
+def unmask(session: Session, sealed: Mapping[Seat, bytes], secrets: Secrets) -> np.ndarray:
+    """Return the sum of the survivors' inputs as words [d], from their `sealed` bytes and what was opened."""
+    total = np.zeros(session.length, session.encoding.word)
+    for words in sealed.values():
+        np.add(total, np.frombuffer(words, total.dtype), out=total)
+    streams = [self_stream(session, seat, secrets.seeds[seat]) for seat in sealed]
+    for seat, secret in secrets.dropped.items():
+        private = X25519PrivateKey.from_private_bytes(secret)
+        # What the dropped site would have added is minus what the survivor added: adding it takes the mask away.
+        streams += [_undo(pair_stream(session, private, seat, peer, secrets.mask_keys)) for peer in sealed]
+    add_streams(total, [_undo(stream) for stream in streams])
+    return total
+
+
+def _undo(stream: MaskStream) -> MaskStream:
+    return stream._replace(sign=-stream.sign)
+
+
+def _by_seat(items: list[Value]) -> dict[Seat, bytes]:
+    out: dict[Seat, bytes] = {}
+    for item in items:
+        match item:
+            case [int() as seat, bytes() as data]:
+                out[seat] = data
+            case _:
+                raise MalformedMessage("expected [seat, bytes]")
+    return out
