@@ -10,8 +10,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "commonprior"
 ORDER = (
     ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "task"), ("prior", "session", "tables"),
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("baselines",),
-    ("evaluation", "estimator"), ("privacy",), ("accountant",), ("sums",), ("engines",), ("site",), ("recipe",),
-    ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants",), ("train",), ("monitor",), ("commands",), ("cli",),
+    ("evaluation",), ("privacy",), ("accountant",), ("sums",), ("engines",), ("site",), ("recipe",),
+    ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants", "estimator"), ("train",), ("monitor",),
+    ("commands",), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}

@@ -149,8 +149,8 @@ def evaluate(
             recipe, learned, family, counts, supports, queries, split, baselines,
             lambda done, total, what: bar.update(line, completed=done, total=total, description=what),
         )  # fmt: skip
-    table.to_parquet(RunFolder(folder).path / "comparison.parquet")
-    predictions.to_parquet(RunFolder(folder).path / "predictions.parquet")
+    table.to_parquet(RunFolder(folder).comparison)
+    predictions.to_parquet(RunFolder(folder).predictions)
     report_run(folder)
     for (metric, k), part in table[table.metric.isin(HEADLINE)].groupby(["metric", "shots"], sort=False):
         _frame(

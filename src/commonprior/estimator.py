@@ -11,7 +11,7 @@ import abc
 import logging
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, cast, final
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ from commonprior.loading import load_run
 from commonprior.predictor import LearnedPrior
 from commonprior.sampling import learning_key
 from commonprior.task import Array, Batch, Categorical, Column, Gaussian, Prediction, Target, TaskSpec
-from commonprior.tasks.table import encode_rows, fit_scaler
+from commonprior.tasks.table import encode_rows, fit_scaler, read_labels
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class _FewShot(BaseEstimator, abc.ABC):
         target = self._target(y, known)
         if self.prior_ is None:
             self.spec_ = TaskSpec(target, tuple(Column(name) for name in table.columns))
-            gp = plugin.load(baselines, Baseline, "single_task_gp")()
+            gp: Baseline = plugin.load(baselines, Baseline, "single_task_gp")()  # pyright: ignore[reportAbstractUsage]
             (self.predictor_,) = gp.prepare(self.spec_, {}, self.seed_).values()
             self.seen_ = (table, y)
         else:
@@ -136,7 +136,7 @@ class _FewShot(BaseEstimator, abc.ABC):
         """Return X as a frame with the prior's columns, or as an array of raw inputs."""
         spec = self.prior_.spec if self.prior_ else None
         if spec is not None and spec.columns and isinstance(X, pd.DataFrame):
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            validate_data(self, cast(Any, X), reset=reset, skip_check_array=True)
             return X
         if spec is not None and not spec.columns and np.ndim(X) > 2:
             X = np.reshape(X, (len(X), -1))
@@ -180,7 +180,10 @@ class FewShotRegressor(RegressorMixin, _FewShot):
         return (prediction.mean, np.sqrt(prediction.variance)) if return_std else prediction.mean
 
     def partial_fit(self, X: Any, y: Any) -> Self:
-        """Adapt further to new samples. Scales stay those of the first; without a prior, all samples seen are fitted."""
+        """Adapt further to new samples.
+
+        Scales stay those of the first samples; without a prior, all samples seen are fitted.
+        """
         return self._further(X, y, None)
 
     def _target(self, y: np.ndarray, known: Any) -> Target:
@@ -218,7 +221,8 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likeliest class [n] of each sample."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities [n, k], in the order of `classes_`."""

@@ -57,6 +57,21 @@ class RunFolder:
         return self.path / "metrics.parquet"
 
     @property
+    def metric_lines(self) -> Path:
+        """A line a round while the run is under way; `metrics` is made of them."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def comparison(self) -> Path:
+        """What `commonprior evaluate` found."""
+        return self.path / "comparison.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        """The prior's predictions beside the truth, as `commonprior evaluate` drew them."""
+        return self.path / "predictions.parquet"
+
+    @property
     def report(self) -> Path:
         """The report for people."""
         return self.path / "report.html"

@@ -36,9 +36,6 @@ from commonprior.tasks import Family
 NO_GUARANTEE = -1.0
 """What the record says for epsilon where nothing is noised."""
 
-METRICS = "metrics.jsonl"
-"""A line a round while a run is under way; `metrics.parquet` is made of it."""
-
 CURVE_POINTS = 20
 
 
@@ -293,7 +290,7 @@ def train_rounds(training: Training, watch: Watch | None = None) -> str:
             break
         cost = {name: amount - before.get(name, 0.0) for name, amount in cost_of(training).items()}
         report = Report(number, cost, _curve(training, number))
-        with (training.run.path / METRICS).open("a") as file:
+        with training.run.metric_lines.open("a") as file:
             file.write(json.dumps(report._asdict()) + "\n")
         if watch is not None:
             watch(report)

@@ -28,9 +28,9 @@ def table(**fields):
         (",dose,y\nt,1,2\n", {}, "t.csv: column 1 has no name"),
         (GOOD + "t,1,A,2,9\n", {}, "t.csv: not a readable CSV (Row #5: Expected 4 columns, got 5"),
         (GOOD + "t,1\n", {}, "t.csv: not a readable CSV (Row #5: Expected 4 columns, got 2"),
-        (GOOD, {"target": "z"}, "t.csv: no column 'z', the target; it has task, dose, cell, y"),
-        (GOOD, {"task": "assay"}, "t.csv: no column 'assay'; it has task, dose"),
-        (GOOD, {"site": "lab"}, "t.csv: no column 'lab'; it has task, dose"),
+        (GOOD, {"target": "z"}, "t.csv: no column 'z', the target; it has 'task', 'dose', 'cell', 'y'"),
+        (GOOD, {"task": "assay"}, "t.csv: no column 'assay'; it has 'task', 'dose'"),
+        (GOOD, {"site": "lab"}, "t.csv: no column 'lab'; it has 'task', 'dose'"),
         (GOOD + ",1,A,1\n", {}, "t.csv, row 5, column 'task': the cell is empty; fill it, or delete the row"),
         (GOOD + "t,1,A,\n", {}, "t.csv, row 5, column 'y': no label; fill the cell, or delete the row"),
         (GOOD + "t,1,A,NaN\n", {}, "t.csv, row 5, column 'y': no label"),
@@ -117,10 +117,10 @@ def test_bad_files(tmp_path):
     with pytest.raises(DataError, match=r"t\.csv: no such file \(looked for .*t\.csv, t\.csv\); .*--data"):
         table().load(tmp_path)
     (tmp_path / "t.csv").write_bytes(b"task,dose,y\nt,1,\xff\xfe\n")
-    with pytest.raises(DataError, match="not a readable CSV .*UTF8.*save the file as CSV in UTF-8"):
+    with pytest.raises(DataError, match=r"t\.csv, row 2: byte 0xff is no UTF-8; save the file as CSV in UTF-8"):
         table().load(tmp_path)
     (tmp_path / "t.csv").write_bytes(b"\xff\xfet\x00a\x00")
-    with pytest.raises(DataError, match="header cannot be read"):
+    with pytest.raises(DataError, match=r"t\.csv, row 1: byte 0xff is no UTF-8"):
         table().load(tmp_path)
     (tmp_path / "t.parquet").write_bytes(b"task,dose,y\nt,1,2\n")
     with pytest.raises(DataError, match=r"t\.parquet: not a readable Parquet file"):
@@ -180,10 +180,10 @@ def test_bad_recipes(fields, sentence):
         ({"convert": {"pH": 2.0}}, "tasks.convert: no table has a column 'pH'"),
         ({"convert": {"cell": 2.0}}, "tasks.convert: 'cell' is no numeric column"),
         ({"convert": {"dose": 0.0}}, "tasks.convert: 'dose' by 0.0; expected a finite factor"),
-        ({"convert": {"c": {"dose": 2.0}}}, "tasks.convert: no site 'c'; the sites are a, b"),
-        ({"rename": {"c": {"dose": "Dose"}}}, "tasks.rename: no site 'c'; the sites are a, b"),
+        ({"convert": {"c": {"dose": 2.0}}}, "tasks.convert: no site 'c'; the sites are 'a', 'b'"),
+        ({"rename": {"c": {"dose": "Dose"}}}, "tasks.rename: no site 'c'; the sites are 'a', 'b'"),
         ({"rename": {"a": {"pH": "Dose"}}}, "tasks.rename.a: t.csv has no column 'pH'"),
-        ({"test_sites": ("c",)}, "tasks.test_sites: no site 'c'; the sites are a, b"),
+        ({"test_sites": ("c",)}, "tasks.test_sites: no site 'c'; the sites are 'a', 'b'"),
         ({"test_sites": ("a",), "valid_sites": ("a",)}, "site 'a' is in valid_sites and in test_sites"),
         ({"test_sites": ("a", "b")}, "leave no site to train on"),
     ],

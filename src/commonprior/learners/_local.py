@@ -25,7 +25,7 @@ from commonprior.task import Array, Task
 @final
 @dataclass(frozen=True)
 class LocalWork:
-    """A site's tasks are split into `steps` equal meta-batches, one optimiser step each. The optimiser starts afresh."""
+    """A site's tasks are split into `steps` equal meta-batches, each one step of an optimiser that starts afresh."""
 
     steps: int = 1
     optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
@@ -103,7 +103,7 @@ def _site_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
     def step(carry: tuple[Tensors, optax.OptState], batch: Task) -> tuple[tuple[Tensors, optax.OptState], None]:
         new, state = carry
         updates, state = optimiser.update(jax.grad(loss)(new, batch), state)
-        return (optax.apply_updates(new, updates), state), None
+        return (jax.tree.map(jnp.add, new, updates), state), None
 
     (new, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), batches)
     return as_rows(jax.tree.map(lambda after, before: (after - before)[None], new, params))

@@ -20,7 +20,9 @@ _FARTHEST = 3.0
 
 def fresh(network: Network, spec: TaskSpec, key: Array) -> dict[str, np.ndarray]:
     """Return parameters that know nothing yet, for the tasks of `spec`."""
-    params = {name: np.asarray(value, np.float32) for name, value in network.init(spec.example(), spec.outputs, key).items()}
+    params = {
+        name: np.asarray(value, np.float32) for name, value in network.init(spec.example(), spec.outputs, key).items()
+    }
     if spec.target.kind == "regression":
         params[NOISE] = np.zeros(1, np.float32)
     return params

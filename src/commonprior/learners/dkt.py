@@ -7,7 +7,7 @@ they do it, by regression on labels of 1 and -1, one function a class; the link 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, final
 
 import jax
@@ -48,8 +48,8 @@ class Dkt(Learner):
     terms: tuple[Term, ...] = ("deep", "counts", "values", "counts*values")
     features: int = 32
     objective: Literal["marginal", "predictive"] = "predictive"
-    local: LocalWork = LocalWork()
-    server: ServerStep = ServerStep()
+    local: LocalWork = field(default_factory=LocalWork)
+    server: ServerStep = field(default_factory=ServerStep)
 
     def __post_init__(self) -> None:
         if not self.terms or len(set(self.terms)) < len(self.terms):
@@ -67,7 +67,7 @@ class Dkt(Learner):
         inputs = self._inputs(params, example)
         terms = _kernels.possible(self.terms, inputs)
         if not terms:
-            raise ModelError(f"terms = {list(self.terms)}: the inputs have no such columns; add \"deep\"")
+            raise ModelError(f'terms = {list(self.terms)}: the inputs have no such columns; add "deep"')
         params |= _kernels.fresh(terms, inputs)
         params[_NOISE] = np.full(1, math.log(0.1), np.float32)
         # Of k labels of 1 and -1, one a class, one is 1: so many functions start at their labels' average.

@@ -6,7 +6,7 @@ alone is ANIL: Raghu et al., "Rapid learning or feature reuse?" (2020).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from commonprior.errors import ModelError, RecipeError
@@ -32,8 +32,8 @@ class Maml(Learner):
     inner_rate: float = 0.01
     first_order: bool = False
     adapts: tuple[str, ...] = ("",)
-    local: LocalWork = LocalWork()
-    server: ServerStep = ServerStep()
+    local: LocalWork = field(default_factory=LocalWork)
+    server: ServerStep = field(default_factory=ServerStep)
 
     def __post_init__(self) -> None:
         if self.inner_steps < 1:

@@ -11,7 +11,7 @@ import pandas as pd
 from commonprior.monitor._html import EMPTY, Markup, element, join, paragraph, table
 from commonprior.monitor._metrics import HEADLINES, Metric, Verdict, metric_of
 from commonprior.monitor._plots import Dot, dot_plot
-from commonprior.monitor._words import MISSING, count, decimals, fixed, interval, listed
+from commonprior.monitor._words import count, decimals, fixed, interval, listed
 from commonprior.task import TaskSpec
 
 SHARING = frozenset({"pooled", "transfer"})
@@ -103,28 +103,29 @@ def name_of(contestant: str) -> str:
     return _LABELS[contestant][0] if contestant in _LABELS else _called(contestant)
 
 
-def sentences(standing: Standing) -> list[str]:
-    """Return what one number of shots says: the reference against the best alternative, and against sharing."""
+def sentences(standing: Standing) -> tuple[str, str]:
+    """Return what one number of shots says: who is ahead, and the figures behind it."""
     metric, at, places = standing.metric, standing.reference, standing.places
     opening = f"From {count(standing.shots, 'sample')} of a new task"
     if at is None:
-        return [f"{opening}: the federated prior was not compared."]
-    said = f"{metric.label} {_with_unit(at.mean, metric, places)}{_range(at, places)}"
+        return f"{opening}: not compared.", "The federated prior is not among the contestants."
+    unit = f" {metric.unit}" if metric.unit else ""
+    figures = f"{metric.label} {fixed(at.mean, places)}{unit}{_range(at, places)} over {count(at.tasks, 'task')}"
     alternatives = standing.alternatives
     if not alternatives:
-        out = [f"{opening} the federated prior reaches {said} over {count(at.tasks, 'task')}; nothing else was compared."]
+        verdict, figures = f"{opening}:", f"{figures}; no alternative was compared."
     else:
         best = alternatives[0]
-        other = f"{_phrase(best.contestant)} {_with_unit(best.mean, metric, places)}"
-        out = [f"{opening} the federated prior reaches {said} over {count(at.tasks, 'task')}, "
-               f"the best alternative, {other}: {_outcome(standing, best)}."]  # fmt: skip
+        verdict = f"{opening}, {_verdict_phrase(standing, best)}."
+        figures += f", against {fixed(best.mean, places)} for {_phrase(best.contestant)}: {_outcome(standing, best)}."
         others = [r for r in alternatives[1:] if standing.verdict(r) == "better"]
         if others:
-            out.append(f"Ahead of the federated prior too: {listed([_phrase(r.contestant) for r in others])}.")
+            figures += f" Ahead of the federated prior too: {listed([_phrase(r.contestant) for r in others])}."
     for row in standing.sharing[:1]:
-        out.append(f"{_capital(_phrase(row.contestant))}, which nobody here may do, would give "
-                   f"{_with_unit(row.mean, metric, places)}: {_outcome(standing, row)}.")  # fmt: skip
-    return out
+        phrase = _phrase(row.contestant)
+        figures += (f" {phrase[:1].upper()}{phrase[1:]}, which this run avoids, gives {fixed(row.mean, places)}: "
+                    f"{_outcome(standing, row)}.")  # fmt: skip
+    return verdict, figures
 
 
 def verdict_of(standing: Standing) -> tuple[str, Row | None]:
@@ -160,20 +161,20 @@ def standing_block(standing: Standing, span: tuple[float, float], prefix: str) -
 def standing_table(standing: Standing, rows: Sequence[Row]) -> Markup:
     """Return the figures of one number of shots: the best is marked, and so is whoever is level with the reference."""
     metric, places = standing.metric, standing.places
-    header = {"Contestant": "", metric.label: "number", "95% interval": "number", "less federated": "number", "": ""}
+    header = {"Contestant": "", f"{metric.label}{f', {metric.unit}' if metric.unit else ''}": "number",
+              "difference to federated": "number"}  # fmt: skip
     cells, classes = [], []
     for row in rows:
-        verdict = standing.verdict(row)
         sharing = element("sup", None, "†") if row.contestant in SHARING else EMPTY
         tag = element("span", {"class": "tag"}, "best") if row is standing.best else EMPTY
-        paired = MISSING if row is standing.reference or not math.isfinite(row.difference) else join(
-            fixed(row.difference, places, sign=True), " ",
-            element("span", {"class": "quiet"}, interval(row.difference_low, row.difference_high, places, sign=True)),
-        )  # fmt: skip
-        cells.append([
-            join(name_of(row.contestant), sharing, " ", tag), fixed(row.mean, places),
-            interval(row.low, row.high, places), paired, _mark(verdict, row is standing.reference),
-        ])  # fmt: skip
+        mean = _stacked(fixed(row.mean, places), interval(row.low, row.high, places))
+        if row is standing.reference:
+            paired = element("span", {"class": "quiet"}, "reference")
+        else:
+            signed = fixed(row.difference, places, sign=True)
+            between = interval(row.difference_low, row.difference_high, places, sign=True)
+            paired = _stacked(join(_mark(standing.verdict(row)), signed), between)
+        cells.append([join(name_of(row.contestant), sharing, " ", tag), mean, paired])
         classes.append("reference" if row is standing.reference else "")
     return table(header, cells, classes)
 
@@ -189,9 +190,9 @@ def notes(found: list[Standing]) -> Markup:
     return element(
         "p", {"class": "caption"},
         f"{meaning}Means over {over} tasks that nobody trained on; everyone adapts to the same samples. Intervals are "
-        "95%, Student's t over tasks. “Less federated” is the difference task by task: it decides who is better, and "
-        "where its interval includes 0 there is no clear difference, whatever the two means are. Differences between "
-        "two other contestants are not tested, and intervals are not corrected for many comparisons."
+        "95%, Student's t over tasks. The difference is a contestant's less the federated prior's, task by task: where its "
+        "interval includes 0 there is no clear difference, whatever the two means are. Differences between two other "
+        "contestants are not tested, and intervals are not corrected for many comparisons."
         + (" † and hollow: needs everybody's data in one place." if sharing else "")
         + (" The best site alone was picked in hindsight." if hindsight else ""),
     )  # fmt: skip
@@ -232,27 +233,38 @@ def _row(record: dict[str, object]) -> Row:
     )  # fmt: skip
 
 
+def _verdict_phrase(standing: Standing, best: Row) -> str:
+    name = _phrase(best.contestant)
+    return {
+        "better": f"{name} wins",
+        "worse": f"the federated prior beats the best alternative, {name}",
+        "no clear difference": f"there is no clear difference to the best alternative, {name}",
+        "": f"the federated prior stands beside {name}",
+    }[standing.verdict(best)]
+
+
 def _outcome(standing: Standing, row: Row) -> str:
     """Return how the federated prior stands to a contestant, from its own side."""
     verdict, places = standing.verdict(row), standing.places
+    low, high = row.difference_low, row.difference_high
     if not verdict:
-        return "their difference was not tested" if not math.isfinite(row.difference_low) else "neither is called better"
-    by = f"{fixed(abs(row.difference), places)}"
-    low, high = sorted((abs(row.difference_low), abs(row.difference_high)))
-    between = f"95% interval {fixed(low, places)} to {fixed(high, places)}"
-    if verdict == "worse":
-        return f"the federated prior is better by {by} ({between})"
-    if verdict == "better":
-        return f"{_phrase(row.contestant)} wins by {by} ({between})"
-    inside = interval(row.difference_low, row.difference_high, places, sign=True)
-    return f"no clear difference ({fixed(row.difference, places, sign=True)}, 95% interval {inside})"
+        return "neither is called better" if math.isfinite(low) else "their difference was not tested"
+    if verdict == "no clear difference":
+        return f"no clear difference (95% interval {fixed(low, places, sign=True)} to {fixed(high, places, sign=True)})"
+    low, high = sorted((abs(low), abs(high)))
+    sense = "worse" if verdict == "better" else "better"
+    return f"{sense} by {fixed(abs(row.difference), places)} (95% interval {fixed(low, places)} to {fixed(high, places)})"
 
 
-def _mark(verdict: Verdict, is_reference: bool) -> Markup:
-    if is_reference:
-        return element("span", {"class": "quiet"}, "reference")
-    shape = {"better": "▲ ", "worse": "▼ ", "no clear difference": "≈ ", "": ""}[verdict]
-    return element("span", {"class": f"verdict {verdict.split(' ')[0]}"}, f"{shape}{verdict}")
+def _stacked(value: str, between: str) -> Markup:
+    return join(value, element("span", {"class": "between"}, between))
+
+
+def _mark(verdict: Verdict) -> Markup:
+    if not verdict:
+        return EMPTY
+    shape = {"better": "▲ ", "worse": "▼ ", "no clear difference": "≈ "}[verdict]
+    return element("span", {"class": f"verdict {verdict.split(' ')[0]}"}, f"{shape}{verdict} ")
 
 
 def _phrase(contestant: str) -> str:
@@ -266,15 +278,8 @@ def _called(contestant: str) -> str:
     return f"Site {contestant.removeprefix('alone ')} alone" if contestant.startswith("alone ") else contestant
 
 
-def _with_unit(value: float, metric: Metric, places: int) -> str:
-    return f"{fixed(value, places)} {metric.unit}".strip()
-
-
 def _range(row: Row, places: int) -> str:
     if not (math.isfinite(row.low) and math.isfinite(row.high)):
         return ""
     return f" (95% interval {fixed(row.low, places)} to {fixed(row.high, places)})"
 
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -10,7 +10,7 @@ import pandas as pd
 from commonprior.monitor._html import EMPTY, Markup, element, join, paragraph, table
 from commonprior.monitor._plots import bar_plot
 from commonprior.monitor._svg import MUTED, SERIES
-from commonprior.monitor._words import MISSING, count, figure, percent, seconds, size
+from commonprior.monitor._words import count, figure, percent, seconds, size
 
 WORK = {"learning": "Learning", "protecting": "Protecting (clip and noise)", "masking": "Masking (the secure sum, at sites)"}
 """Seconds at the sites, by kind; every other `NAME.seconds` is a phase of the protocol."""
@@ -121,9 +121,6 @@ def _a_number(costs: Costs, each: int, length: int | None) -> Markup:
         "For each of an update's ", f"{length:,}", " numbers a site sends ",
         element("strong", None, f"{figure(up)} bytes"), " and receives ", element("strong", None, f"{figure(down)} bytes"),
         f" a round, keys and signatures included. Averaging 32-bit floats in the clear takes {FLOAT_BYTES:.0f} bytes each "
-        f"way: this sends {_times(up)} and receives {_times(down)}.",
+        f"way: here it is {percent(up / FLOAT_BYTES)} of that up and {percent(down / FLOAT_BYTES)} down.",
     )  # fmt: skip
 
-
-def _times(amount: float) -> str:
-    return f"{figure(amount / FLOAT_BYTES)} times as much" if math.isfinite(amount) else MISSING

@@ -64,6 +64,6 @@ def target_unit(spec: TaskSpec) -> str:
 
 
 def target_label(spec: TaskSpec) -> str:
-    """Return the target's name with its unit, as an axis writes it."""
+    """Return the target's name with its unit."""
     unit = target_unit(spec)
     return f"{spec.target.name} ({unit})" if unit and unit != spec.target.name else spec.target.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from commonprior.monitor._html import Markup, clean
-from commonprior.monitor._svg import ACCENT, INK, MUTED, RULE, SERIES, WARN, drawn
+from commonprior.monitor._svg import ACCENT, INK, MUTED, SERIES, WARN, drawn
 from commonprior.monitor._words import figure as written
 
 MOST_NAMED = len(SERIES)
@@ -31,6 +32,8 @@ Z90 = 1.6448536269514722
 
 _DASHED = (4.0, 2.0)
 _LONGEST = 34
+_LINE = 58
+_STEPS = (1, 2, 2.5, 5, 10)
 
 
 class Dot(NamedTuple):
@@ -74,8 +77,9 @@ def curve_plot(curve: pd.DataFrame, sites: Sequence[str], label: str, prefix: st
             middle = curve.groupby("round")["value"].median() if len(curve) == curve["round"].nunique() * len(lines) else (
                 _median(curve))  # fmt: skip
             axes.plot(middle.index, middle, color=ACCENT, linewidth=2.4, marker="o" if len(middle) == 1 else "")
-        axes.set(xlabel="round", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("round")
+        _named(axes, label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
         _scale(axes, curve["value"].to_numpy(float))
 
     return drawn(draw, (5.2, 3.3), f"{label} by round, {len(lines)} sites", prefix)
@@ -100,16 +104,15 @@ def dot_plot(rows: Sequence[Dot], label: str, span: tuple[float, float], prefix:
             across = axes.get_yaxis_transform()
             name = clean(row.label)
             short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-            axes.text(0, y - 0.36, short, transform=across, color=colour, fontweight=weight, va="baseline")
-            axes.text(1, y - 0.36, row.value, transform=across, color=colour, fontweight=weight, ha="right")
-            axes.axhline(y + 0.36, color=RULE, linewidth=0.6, zorder=-1)
-        axes.set(xlim=span, ylim=(len(rows) - 0.6, -0.95), xlabel=label)
+            axes.text(0, y - 0.24, short, transform=across, color=colour, fontweight=weight)
+            axes.text(1, y - 0.24, row.value, transform=across, color=colour, fontweight=weight, ha="right")
+        axes.set(xlim=span, ylim=(len(rows) - 0.6, -0.75), xlabel=label)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(_ticks())
 
     best = ", ".join(f"{row.label} {row.value}" for row in rows)
-    return drawn(draw, (4.6, 0.62 + 0.46 * len(rows)), f"{label}: {best}", prefix)
+    return drawn(draw, (4.6, 0.55 + 0.5 * len(rows)), f"{label}: {best}", prefix)
 
 
 def prediction_plot(table: pd.DataFrame, label: str, prefix: str) -> Markup:
@@ -132,9 +135,10 @@ def prediction_plot(table: pd.DataFrame, label: str, prefix: str) -> Markup:
             bars = [[(t, m - h), (t, m + h)] for t, m, h in zip(truth[rows], mean[rows], half[rows], strict=True)]
             axes.add_collection(LineCollection(bars, colors=colour, linewidths=0.8, alpha=faint * 0.6), autolim=False)
             axes.plot(truth[rows], mean[rows], marker, color=colour, markersize=size, alpha=faint, markeredgewidth=0)
-        axes.set(xlim=span, ylim=span, xlabel=f"measured {label}", ylabel=f"predicted {label}", aspect="equal")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set(xlim=span, ylim=span, xlabel=_wrapped(f"measured, {label}"), aspect="equal")
+        _named(axes, f"predicted, {label}")
+        axes.xaxis.set_major_locator(_ticks())
+        axes.yaxis.set_major_locator(_ticks())
 
     return drawn(draw, (4.6, 4.3), f"predicted against measured {label}, {len(table)} predictions drawn", prefix)
 
@@ -155,7 +159,21 @@ def bar_plot(parts: Mapping[str, tuple[float, str]], label: str, prefix: str) ->
         axes.set_position((0, 0, 1, 1))
 
     shares = ", ".join(f"{name} {written(amount)}" for name, (amount, _) in parts.items())
-    return drawn(draw, (9.0, 0.28), f"{label}: {shares}", prefix)
+    return drawn(draw, (9.0, 0.28), f"{label}: {shares}", prefix, stretched=True)
+
+
+def _ticks() -> MaxNLocator:
+    return MaxNLocator(5, steps=_STEPS)
+
+
+def _named(axes: Axes, label: str) -> None:
+    """Write what the vertical axis shows above it, where it can be read without turning one's head."""
+    axes.set_title(_wrapped(label), loc="left", color=MUTED, pad=8)
+
+
+def _wrapped(label: str) -> str:
+    """Return a label in lines that a narrow figure holds."""
+    return "\n".join(textwrap.wrap(clean(label), _LINE))
 
 
 def _median(curve: pd.DataFrame) -> pd.Series:
@@ -172,4 +190,4 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(_ticks())

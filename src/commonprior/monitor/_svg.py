@@ -44,10 +44,12 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _GEOMETRY = ("d", "x", "y", "width", "height", "transform", "viewBox", "points")
 
 
-def drawn(draw: Callable[[Figure], None], inches: tuple[float, float], label: str, prefix: str) -> Markup:
+def drawn(draw: Callable[[Figure], None], inches: tuple[float, float], label: str, prefix: str,
+          stretched: bool = False) -> Markup:  # fmt: skip
     """Return what `draw` draws on a figure of this size, as SVG for people and (`label`) for screen readers.
 
-    `prefix` starts every identifier and must be the figure's own on its page. A user's matplotlibrc changes nothing.
+    `prefix` starts every identifier and must be the figure's own on its page; `stretched` gives up the proportions
+    for a height of the page's choice. A user's matplotlibrc changes nothing.
     """
     out = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -62,6 +64,8 @@ def drawn(draw: Callable[[Figure], None], inches: tuple[float, float], label: st
             axes.patch.set_visible(False)
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(out.getvalue())  # noqa: S314 (written three lines above)
+    if stretched:
+        root.set("preserveAspectRatio", "none")
     return Markup(_inline(root, label, prefix))
 
 

@@ -89,7 +89,7 @@ def percent(share: float) -> str:
         return MISSING
     if 0.9999 < share < 1:
         return "over 99.99%"
-    return f"{share * 100:.{0 if share <= 0.9 or share == 1 else 1 if share <= 0.99 else 2}f}%"
+    return f"{share * 100:.{0 if share <= 0.9 or share >= 1 else 1 if share <= 0.99 else 2}f}%"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

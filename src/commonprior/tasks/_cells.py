@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import cast
 
@@ -30,6 +31,12 @@ def shown(cell: object) -> str:
     except Exception:  # a foreign object may fail to show itself; its type will do
         text = f"a {type(cell).__name__}"
     return text if len(text) <= 60 else text[:57] + "…" + text[-1:]
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names as a message lists them: quoted, the first dozen."""
+    quoted = [repr(str(name)) for name in names]
+    return ", ".join(quoted[:12]) + (f" and {len(quoted) - 12} more" if len(quoted) > 12 else "")
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:

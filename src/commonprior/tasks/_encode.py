@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from commonprior.errors import DataError
 from commonprior.task import Column, Rows
-from commonprior.tasks._cells import column_of, numbers, place, shown, texts
+from commonprior.tasks._cells import column_of, listed, numbers, place, shown, texts
 from commonprior.tasks._fingerprint import morgan
 from commonprior.tasks._formula import composition
 from commonprior.tasks._read import check_names
@@ -205,8 +205,8 @@ def _check_present(frame: pd.DataFrame, columns: Sequence[Column], path: str) ->
     names = [column.name for column in columns]
     if not any(name in frame.columns for name in names):
         raise DataError(
-            f"{path}: none of the columns {', '.join(map(repr, names[:8]))} is in it; it has "
-            f"{', '.join(map(repr, frame.columns[:8]))}; rename its columns to match"
+            f"{path}: none of the columns {listed(names)} is in it; it has "
+            f"{listed(frame.columns)}; rename its columns to match"
         )
     plain = {_plain(str(name)): name for name in frame.columns if name not in names}
     for name in names:
@@ -247,9 +247,8 @@ def _fill_categories(block: np.ndarray, text: np.ndarray, column: Column, index:
             slots[at], signs[at] = column.categories.index(word), 1.0
         else:
             row = index[int(np.argmax(codes == at))]
-            known = ", ".join(map(repr, column.categories[:12]))
             raise DataError(
-                f"{place(path, row, column.name)}: found {shown(word)}, expected one of {known}; correct the cell, "
-                f"or leave it empty where none of them fits"
+                f"{place(path, row, column.name)}: found {shown(word)}, expected one of {listed(column.categories)}; "
+                f"correct the cell, or leave it empty where none of them fits"
             )
     block[np.arange(len(text)), slots[codes]] = signs[codes]

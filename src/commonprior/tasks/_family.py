@@ -11,7 +11,7 @@ import pandas as pd
 
 from commonprior.errors import DataError
 from commonprior.task import TaskSpec
-from commonprior.tasks._cells import column_of, place, texts
+from commonprior.tasks._cells import column_of, listed, place, texts
 from commonprior.tasks._encode import Encoded, Parsed, counted, featurise, fit, parse, scale
 from commonprior.tasks._labels import labels
 from commonprior.tasks._pool import TablePool
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 def names(frame: pd.DataFrame, column: str, path: str) -> np.ndarray:
     """Return the task or site names [n] in a column; every row needs one."""
     if column not in frame.columns:
-        raise DataError(f"{path}: no column {column!r}; it has {', '.join(map(str, frame.columns[:20]))}")
+        raise DataError(f"{path}: no column {column!r}; it has {listed(frame.columns)}")
     found = texts(column_of(frame, column), path, column)
     if (found == "").any():
         row = frame.index[int(np.argmax(found == ""))]

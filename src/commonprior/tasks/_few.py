@@ -7,7 +7,7 @@ import pandas as pd
 
 from commonprior.errors import DataError
 from commonprior.task import Column, Rows, TaskSpec
-from commonprior.tasks._cells import column_of, numbers, texts
+from commonprior.tasks._cells import column_of, listed, numbers, texts
 from commonprior.tasks._encode import Scaler, fit, parse, scale
 from commonprior.tasks._family import with_counts
 from commonprior.tasks._labels import labels
@@ -42,7 +42,7 @@ def read_labels(frame: pd.DataFrame, spec: TaskSpec, path: str) -> np.ndarray:
     """Return the labels [n] of a table: float32 after the target's transform, or int32 class numbers."""
     name = spec.target.name
     if name not in frame.columns:
-        raise DataError(f"{path}: no column {name!r} with the labels; it has {', '.join(map(str, frame.columns[:20]))}")
+        raise DataError(f"{path}: no column {name!r} with the labels; it has {listed(frame.columns)}")
     return labels(column_of(frame, name), spec.target, path)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from commonprior.errors import RecipeError
 from commonprior.task import Pool
+from commonprior.tasks._cells import listed
 
 P = TypeVar("P", bound=Pool)
 Tasks: TypeAlias = Mapping[str, Sequence[P]]
@@ -31,10 +32,10 @@ class Folds(NamedTuple):
 
     def split(self, tasks: Tasks[P]) -> tuple[Tasks[P], Tasks[P], Tasks[P]]:
         """Return train, valid and test by site. Raises `RecipeError` for an unknown site, or none left to train."""
-        for fold, listed in (("valid_sites", self.valid_sites), ("test_sites", self.test_sites)):
-            for site in listed:
+        for fold, held_out in (("valid_sites", self.valid_sites), ("test_sites", self.test_sites)):
+            for site in held_out:
                 if site not in tasks:
-                    raise RecipeError(f"tasks.{fold}: no site {site!r}; the sites are {', '.join(sorted(tasks)[:20])}")
+                    raise RecipeError(f"tasks.{fold}: no site {site!r}; the sites are {listed(sorted(tasks))}")
                 if site in self.valid_sites and site in self.test_sites:
                     raise RecipeError(f"tasks.{fold}: site {site!r} is in valid_sites and in test_sites; choose one")
         if not (self.valid_sites or self.test_sites) and len(tasks) < FEWEST_SITES:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from commonprior.errors import DataError
 from commonprior.task import Target
-from commonprior.tasks._cells import numbers, place, scan, shown, texts
+from commonprior.tasks._cells import listed, numbers, place, scan, shown, texts
 
 MOST_CLASSES = 64
 
@@ -64,7 +64,7 @@ def infer_classes(series: Sequence[tuple[str, pd.Series]], name: str) -> tuple[s
         )
     if len(found) < 2:
         raise DataError(
-            f"{series[0][0]}, column {name!r}: its labels are {', '.join(map(repr, found)) or 'empty'} alone; expected "
+            f"{series[0][0]}, column {name!r}: its labels are {listed(found) or 'empty'} alone; expected "
             f"at least two classes; list them in `classes`, or name another target"
         )
     whole = all(text.lstrip("-").isdecimal() for text in found)
@@ -83,7 +83,7 @@ def _classes(cells: pd.Series, target: Target, path: str) -> np.ndarray:
             row = int(np.argmax(codes == at))
             raise DataError(
                 f"{place(path, cells.index[row], target.name)}: found {shown(word)}, expected one of the classes "
-                f"{', '.join(map(repr, target.classes[:12]))}; correct the cell, or delete the row"
+                f"{listed(target.classes)}; correct the cell, or delete the row"
             )
         found[at] = number[label]
     return found[codes]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, final
 
 
 class Element(NamedTuple):
@@ -37,6 +37,7 @@ ELEMENTS = {  # computed from the isotopic compositions of the elements (IUPAC)
 }
 
 
+@final
 @dataclass(frozen=True)
 class Material:
     """One phonon conductor.

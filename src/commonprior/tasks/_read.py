@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from commonprior.errors import DataError
+from commonprior.tasks._cells import listed
 
 _BLOCK = 1 << 26
 
@@ -61,7 +62,7 @@ def _read_parquet(data: bytes, path: Path, columns: Sequence[str] | None) -> pd.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({_first_line(error)}); write it again") from None
     if table is None:
-        raise DataError(f"{path}: no column {lacking[0]!r}; it has {', '.join(names)}")
+        raise DataError(f"{path}: no column {lacking[0]!r}; it has {listed(names)}")
     check_names(names, str(path))
     frame = table.to_pandas(ignore_metadata=True)
     frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
@@ -70,12 +71,16 @@ def _read_parquet(data: bytes, path: Path, columns: Sequence[str] | None) -> pd.
 
 def _read_csv(data: bytes, path: Path) -> pd.DataFrame:
     try:
-        text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")
-        first = text.readline()
-        separator = max(",;\t", key=first.count)
-        text.seek(0)
-        names = next(csv.reader(text, delimiter=separator), [])
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, row {line}: byte {data[error.start]:#04x} is no UTF-8; save the file as CSV in UTF-8"
+        ) from None
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+    except csv.Error as error:
         raise DataError(f"{path}: the header cannot be read ({error}); save the file as CSV in UTF-8") from None
     if not names:
         raise DataError(f"{path}: the first line is blank; expected a header")

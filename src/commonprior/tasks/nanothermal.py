@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -101,6 +101,7 @@ _CENTRE = np.array([c.centre for c in _NUMERIC], np.float64)
 _SPREAD = np.array([c.spread for c in _NUMERIC], np.float64)
 
 
+@final
 @dataclass(frozen=True)
 class NanoPool:
     """One task: `rows` and noisy labels `y` [n] in log10 W m-1 K-1; `noise_free` knows the truth for any rows."""
@@ -138,6 +139,7 @@ class NanoPool:
         return Batch(Rows(*map(padded, self.rows)), padded(self.y), mask)
 
 
+@final
 @dataclass(frozen=True)
 class Nanothermal(TaskSource):
     """Simulated conductivities of films, wires, flakes, tubes and composites of twelve materials.

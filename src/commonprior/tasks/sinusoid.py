@@ -67,7 +67,10 @@ class WavePool:
 @final
 @dataclass(frozen=True)
 class Sinusoid(TaskSource):
-    """Each of `sites` has `tasks` pools to train on, that never repeat a wave, and `held_out` fixed waves each to be chosen and judged by."""
+    """Each of `sites` has `tasks` pools to train on, which never repeat a wave.
+
+    It has `held_out` fixed waves to choose by, and as many again to be judged by.
+    """
 
     sites: int = 4
     tasks: int = 100

@@ -13,7 +13,7 @@ import pandas as pd
 from commonprior.errors import DataError, RecipeError
 from commonprior.task import Column, Target, TaskSpec
 from commonprior.tasks import Family, TaskSource
-from commonprior.tasks._cells import column_of
+from commonprior.tasks._cells import column_of, listed
 from commonprior.tasks._columns import check_columns, infer_columns
 from commonprior.tasks._encode import Scaler
 from commonprior.tasks._family import Source, names, pools
@@ -134,7 +134,7 @@ class Table(TaskSource):
         if frame.empty:
             raise DataError(f"{path}: no rows or no columns; expected a table with both")
         if self.target not in frame.columns:
-            raise DataError(f"{path}: no column {self.target!r}, the target; it has {', '.join(frame.columns[:20])}")
+            raise DataError(f"{path}: no column {self.target!r}, the target; it has {listed(frame.columns)}")
         sites = names(frame, self.site, path) if self.site else np.full(len(frame), site or Path(path).stem, object)
         tasks = names(frame, self.task, path) if self.task else sites
         return Source(path, frame, sites, tasks, self._factors(sites))
@@ -160,16 +160,16 @@ class Table(TaskSource):
         sites = {str(site) for source in sources for site in pd.unique(source.sites)}
         if len(sites) == 1:
             return
-        listed = [column.name for column in self.columns]
+        inputs = [column.name for column in self.columns]
         converted = [column for source in sources for column in source.factors]
-        for line, columns in (("columns", listed), ("ignore", self.ignore), ("convert", converted)):
+        for line, columns in (("columns", inputs), ("ignore", self.ignore), ("convert", converted)):
             for column in columns:
                 if column not in found:
                     raise RecipeError(f"tasks.{line}: no table has a column {column!r}; correct or delete it")
         for line, mapping in (("rename", self.rename), ("convert", self.convert)):
             for site, own in mapping.items():
                 if isinstance(own, Mapping) and site not in sites:
-                    raise RecipeError(f"tasks.{line}: no site {site!r}; the sites are {', '.join(sorted(sites)[:20])}")
+                    raise RecipeError(f"tasks.{line}: no site {site!r}; the sites are {listed(sorted(sites))}")
 
     def _check_converted(self, columns: Sequence[Column]) -> None:
         plain = {name for name, factor in self.convert.items() if not isinstance(factor, Mapping)}
