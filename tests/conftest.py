@@ -13,7 +13,7 @@ from commonprior.site.policy import Policy
 from commonprior.sums.masked import Masked
 from commonprior.task import Batch, Target, Task, TaskSpec
 from commonprior.tasks import Family, TaskSource
-from commonprior.train import start
+from commonprior.training import start, train_rounds
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def make_recipe():
 
     def make(sites=4, rounds=2, dropouts=0, noise=0.0, clip=10.0, per="site", **parts):
         schedule = parts.pop("schedule", Schedule(
-            rounds=rounds, tasks_per_site=3, shots=5, queries=5, dropouts=dropouts, deadline=60, attempts=3))  # fmt: skip
+            rounds=rounds, tasks_per_site=3, shots=5, queries=5, dropouts=dropouts, attempts=3))  # fmt: skip
         parts = {
             "tasks": Lines(sites), "learner": Maml(Mlp(widths=(8,)), inner_steps=1),
             "mechanism": DiscreteGaussian(clip=clip, noise=noise, per=per), "sum": Masked(),
@@ -99,3 +99,17 @@ def run_of(tmp_path):
         return training
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A finished run of three rounds of a recipe that a file could hold. Copy it before you touch it."""
+    from commonprior.tasks.nanothermal import Nanothermal
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    recipe = Recipe(
+        Nanothermal(), Maml(Mlp(widths=(8,)), inner_steps=1), DiscreteGaussian(clip=10.0, per="site"), Masked(),
+        Schedule(rounds=3, tasks_per_site=2, shots=5, queries=5),
+    )  # fmt: skip
+    train_rounds(start(recipe, folder))
+    return folder

@@ -186,8 +186,15 @@ def test_a_budget_affords_so_many_rounds_and_not_one_more():
         last = charge(last, one, 4.0, DELTA)
     assert not affords(last, one, 4.0, DELTA)
     assert remaining(last, one, 4.0, DELTA) == 0
-    with pytest.raises(BudgetExhausted, match=r"from|bring epsilon 3\.\d+ .* over the budget of epsilon 4"):
+    with pytest.raises(BudgetExhausted, match=r"bring epsilon 3\.\d+ .* over the budget of epsilon 4"):
         charge(last, one, 4.0, DELTA)
+
+
+@pytest.mark.parametrize("epsilon", [0.7, 1.0, 1.3, 1.7, 2.0, 2.2, 2.5, 3.1])
+def test_what_remains_is_what_can_be_counted(epsilon):
+    one = gaussian(12.0)
+    counted = next(n for n in range(200) if one.times(n + 1).epsilon(DELTA) > epsilon)
+    assert remaining(nothing_spent("task"), one, epsilon, DELTA) == counted
 
 
 def test_zero_is_no_limit_and_what_is_overspent_has_nothing_left():

@@ -11,13 +11,13 @@ ORDER = (
     ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "task"), ("prior", "session", "tables"),
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("baselines",),
     ("evaluation",), ("privacy",), ("accountant",), ("sums",), ("engines",), ("site",), ("recipe",),
-    ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants", "estimator"), ("train",), ("monitor",),
-    ("commands",), ("cli",),
+    ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants", "estimator"), ("coordinator",),
+    ("training",), ("monitor",), ("commands",), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 PLUGIN_FOLDERS = ("tasks", "networks", "learners", "baselines", "privacy", "sums", "engines")
-MAY_NAME_PLUGINS = {"cli", "commands", "train", "contestants", "estimator"}
+MAY_NAME_PLUGINS = {"cli", "commands", "training", "contestants", "estimator"}
 """Assembly: these put concrete plug-ins together; everything else sees abstract classes only."""
 
 

@@ -20,7 +20,7 @@ from commonprior.site.policy import Policy
 from commonprior.sums import SecureSum
 from commonprior.sums.plain import Plain
 from commonprior.task import Gaussian
-from commonprior.train import train_rounds
+from commonprior.training import train_rounds
 
 
 @dataclass(frozen=True)

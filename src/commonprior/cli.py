@@ -201,5 +201,5 @@ def _cache_compilations() -> None:
 
 
 def _stop(sentence: str, code: int = 2) -> None:
-    print(sentence, file=sys.stderr)
+    sys.stderr.write(sentence + "\n")
     raise SystemExit(code)

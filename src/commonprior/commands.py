@@ -1,3 +1,4 @@
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 """What each command does; `cli.py` parses and this prints."""
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from commonprior.sums import SecureSum
 from commonprior.sums.masked import Masked
 from commonprior.task import Batch, Categorical, Prediction, TaskSpec
 from commonprior.tasks.table import Table, check_disjoint, encode_rows, fit_scaler, read_frame, read_labels
-from commonprior.train import Report, start, train_rounds
+from commonprior.training import Report, start, train_rounds
 
 Z90 = 1.6448536269514722
 """A Gaussian's central 90% lies within this many standard deviations."""

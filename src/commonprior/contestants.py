@@ -1,4 +1,4 @@
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false, reportOperatorIssue=false
 """A run's prior beside everything that one would do otherwise, over the same supports."""
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
-from commonprior import baselines, plugin
-from commonprior.baselines import Baseline
+from commonprior.baselines.single_task_gp import SingleTaskGp
 from commonprior.errors import DataError, ModelError
 from commonprior.loading import load_run
 from commonprior.predictor import LearnedPrior
@@ -91,8 +90,7 @@ class _FewShot(BaseEstimator, abc.ABC):
         target = self._target(y, known)
         if self.prior_ is None:
             self.spec_ = TaskSpec(target, tuple(Column(name) for name in table.columns))
-            gp: Baseline = plugin.load(baselines, Baseline, "single_task_gp")()  # pyright: ignore[reportAbstractUsage]
-            (self.predictor_,) = gp.prepare(self.spec_, {}, self.seed_).values()
+            (self.predictor_,) = SingleTaskGp().prepare(self.spec_, {}, self.seed_).values()
             self.seen_ = (table, y)
         else:
             self.spec_, self.predictor_ = self.prior_.spec, self.prior_

@@ -137,7 +137,7 @@ def summary(table: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
     contestants = list(dict.fromkeys(table["contestant"]))
     if reference is not None and reference not in contestants:
         raise DataError(f"reference {reference!r} is not among the contestants {', '.join(contestants)}")
-    by_task = table.pivot_table("value", ["metric", "site", "task"], "contestant", aggfunc="mean", sort=False)
+    by_task = table.pivot_table("value", ["metric", "site", "task"], "contestant", aggfunc="mean")
     records = []
     for metric in dict.fromkeys(table["metric"]):
         values = {name: by_task.loc[metric, name].to_numpy(float) for name in contestants}

@@ -107,13 +107,17 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe file; every mistake is one sentence that names the file, the field and the cure."""
+    return recipe_from(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's tables; a missing or malformed file is one sentence."""
     try:
-        table = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
-    return recipe_from(table, str(path))
 
 
 def recipe_from(table: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -25,7 +25,8 @@ import numpy as np
 from commonprior.appendlog import write_whole
 from commonprior.errors import RunError
 from commonprior.prior import Prior, load_prior, save_prior
-from commonprior.recipe import Recipe, read_recipe, to_toml
+from commonprior.recipe import Recipe, read_toml, to_toml
+from commonprior.tables import without_none
 from commonprior.task import Pool
 from commonprior.tasks import Family
 
@@ -107,8 +108,7 @@ class RunFolder:
         print_file = self.path / "data.json"
         fingerprint = fingerprints(family)
         if self.recipe.exists():
-            before = read_recipe(self.recipe)
-            changes = differences(before.table(), recipe.table())
+            changes = differences(read_toml(self.recipe), without_none(recipe.table()))
             if changes:
                 raise RunError(f"{self.path}: holds a run of another recipe ({'; '.join(changes[:3])}); "
                                f"take another --name, or delete the folder")  # fmt: skip

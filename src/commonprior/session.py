@@ -143,7 +143,7 @@ def read_session(value: Value) -> Session:
     if {*rest, "roster", "encoding"} != set(kinds):
         raise MalformedMessage(f"a session has fields {sorted(kinds)}, got {sorted(rest)}")
     for name, item in rest.items():
-        if type(item).__name__ != kinds[name]:
+        if not isinstance(item, {"bytes": bytes, "int": int}[kinds[name]]) or isinstance(item, bool):
             raise MalformedMessage(f"session field {name}: expected {kinds[name]}, got another type")
     members: list[Member] = []
     for item in roster:

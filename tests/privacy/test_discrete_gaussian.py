@@ -108,6 +108,17 @@ def test_taking_one_row_out_changes_no_other():
     assert isinstance(event, DiscreteGaussianSumEvent)
     assert mechanism.encoding(release).fraction == dataclasses.replace(mechanism, noise=0.1).encoding(release).fraction
     assert 0 < difference @ difference <= event.sensitivity_squared
+    # A site with one task less is a site whose last row is zeros.
+    short = np.concatenate([rows[:2], np.zeros((1, 400))])
+    assert np.array_equal(protect(mechanism, rows[:2], release), protect(mechanism, short, release))
+
+
+def test_equal_rows_are_not_rounded_alike():
+    mechanism, release = DiscreteGaussian(1.0, bytes=2), Release(3, 2, 400, 3)
+    rows = np.repeat(np.random.default_rng(1).normal(size=(1, 400)), 3, 0)
+    one, two, three = (protect(mechanism, rows[:m], release) for m in (1, 2, 3))
+    assert not np.array_equal(one, two - one)
+    assert not np.array_equal(two - one, three - two)
 
 
 def test_the_noise_of_the_worst_survivors_is_the_noise_that_is_claimed():

@@ -169,7 +169,9 @@ def test_a_word_of_zeros_is_not_a_logarithm_of_zero():
     digits = (12345).to_bytes(8, "little")
     expected = math.floor(8 * (128 * math.log(2) - math.log(12345.5)))
     assert floor_exponential(word, 3, lambda n: digits) == [expected]
-    assert accepts(word, np.array([2]), 4, 1, lambda n: digits) == [True]
+    # γ = 60.5 is above what 64 digits can say of E, and below what 128 zeros do.
+    assert accepts(word, np.array([12]), 1, 0, lambda n: (1).to_bytes(8, "little")) == [True]
+    assert accepts(word, np.array([12]), 1, 0, lambda n: (2**63).to_bytes(8, "little")) == [False]
 
 
 def test_a_word_of_ones_is_settled_at_once():

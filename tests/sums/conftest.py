@@ -117,17 +117,17 @@ class Play:
         return open_frame(frame, self.session, to).body
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def session() -> Callable[..., Session]:
     return make_session
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vectors() -> Callable[..., list[np.ndarray]]:
     return make_vectors
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def play() -> Callable[..., Play]:
     """Make a play from a session's changes, or of a given session; other arguments go to the play."""
 
@@ -141,11 +141,11 @@ def play() -> Callable[..., Play]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def identities() -> list[Identity]:
     return IDENTITIES
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def organiser() -> Identity:
     return ORGANISER

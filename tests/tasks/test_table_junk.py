@@ -30,23 +30,29 @@ CELLS = st.one_of(
         [decimal.Decimal("sNaN"), decimal.Decimal("Infinity"), np.float32(1.5), np.int8(3), pd.Timestamp(0)]
     ),
 )
-NUMBERS = st.one_of(st.none(), st.floats(allow_infinity=False, width=32), st.sampled_from([0.0, 1.0, 1e-320, 1e30]))
-WORDS = st.one_of(st.none(), st.sampled_from(["A", "B", "", "hello", "C", "CCO", "Fe", "(C)2"]), st.text(max_size=3))
-NAMES = st.one_of(
-    st.sampled_from(["task", "lab", "y", "dose", "Dose", "cell", "smiles", "my formula", "", "task "]),
-    st.text(max_size=4),
-)
+NUMBERS = st.one_of(st.none(), st.floats(-1e30, 1e30), st.sampled_from([0.0, 1.0, 1e-320, 1e30]))
+WORDS = st.sampled_from(["A", "B", "", None, "hello", "C", "CCO", "Fe", "(C)2"])
+SANE = {
+    "dose": NUMBERS,
+    "pH": NUMBERS,
+    "cell": WORDS,
+    "smiles": st.sampled_from(["CCO", "C", "N", "", None]),
+    "my formula": st.sampled_from(["Fe2O3", "C", "(C)2", "", None]),
+}
+NAMES = st.lists(st.sampled_from(["dose", "pH", "cell", "smiles", "my formula", "note"]), unique=True, max_size=4)
+ODD_NAMES = st.one_of(st.sampled_from(["task", "lab", "y", "Dose", "", "task ", "a\nb"]), st.text(max_size=4))
 
 
 @st.composite
 def frames(draw):
-    n = draw(st.integers(0, 16))
+    n = draw(st.one_of(st.integers(0, 16), st.just(16)))
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     labels = draw(st.sampled_from([rng.normal(size=n), rng.integers(0, 2, n), rng.choice(["yes", "no"], n)]))
     frame = pd.DataFrame({"task": rng.choice(["t", "u"], n), "lab": rng.choice(["a", "b"], n), "y": labels})
-    for name in draw(st.lists(NAMES, max_size=4)):
-        column = draw(st.sampled_from([NUMBERS, NUMBERS, WORDS, WORDS, CELLS]))
-        cells = draw(st.lists(column, min_size=n, max_size=n))
+    odd = draw(st.integers(0, 7)) == 0
+    for name in [*draw(NAMES), *([draw(ODD_NAMES)] if odd else [])]:
+        junk = draw(st.integers(0, 5)) == 0
+        cells = draw(st.lists(CELLS if junk else SANE.get(name, WORDS), min_size=n, max_size=n))
         frame.insert(draw(st.integers(0, frame.shape[1])), name, pd.Series(cells, dtype=object), allow_duplicates=True)
     if draw(st.integers(0, 9)) == 0:
         frame = frame.drop(columns=frame.columns[draw(st.integers(0, frame.shape[1] - 1))])

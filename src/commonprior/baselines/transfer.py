@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, final, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import optax
 from commonprior.baselines import Baseline
 from commonprior.baselines._checks import above, at_least
 from commonprior.baselines._supervised import Part, Supervised, Training, loss
+from commonprior.errors import RecipeError
 from commonprior.networks import Network
 from commonprior.predictor import Predictor
 from commonprior.prior import Tensors
@@ -43,6 +44,8 @@ class Transfer(Baseline):
     rows: int = 64
 
     def __post_init__(self) -> None:
+        if self.part not in get_args(Part):
+            raise RecipeError(f"part = {self.part!r}: expected one of {', '.join(get_args(Part))}")
         at_least(1, steps=self.steps, pretrain_steps=self.pretrain_steps, tasks=self.tasks, rows=self.rows)
         at_least(2, folds=self.folds)
         above(0, rate=self.rate, pretrain_rate=self.pretrain_rate)

@@ -56,15 +56,16 @@ def judge(network: Network, params: Tensors, batch: Batch) -> Array:
         return error
     noise = params[NOISE][0]
     surprise = 0.5 * (noise + jax.lax.stop_gradient(error) * jnp.exp(-noise))
-    return error + jnp.where(batch.mask.any(), surprise - jax.lax.stop_gradient(surprise), 0)
+    return error + jnp.where((batch.mask > 0).any(), surprise - jax.lax.stop_gradient(surprise), 0)
 
 
-def newton(params: Tensors, error: Array) -> Array:
-    """Return the Newton step [1] of `noise` towards the likelihood of an error that held-out samples had.
+def newton(network: Network, params: Tensors, held_out: Batch) -> Array:
+    """Return the Newton step [1] of `noise` towards the likelihood of the errors on held-out samples.
 
     It is bounded, so that one task gone astray moves it no further than a few would.
     """
-    return jnp.minimum(error * jnp.exp(-params[NOISE]) - 1, _FARTHEST)
+    step = jnp.minimum(fit(network, params, held_out) * jnp.exp(-params[NOISE]) - 1, _FARTHEST)
+    return jnp.where((held_out.mask > 0).any(), step, 0)
 
 
 def predict(network: Network, params: Tensors, x: Array) -> Prediction:

@@ -75,8 +75,8 @@ class Reptile(Learner):
         towards = {name: value - params[name] for name, value in self._adapt(params, both).items()}
         if _objective.NOISE in params:
             # An error on samples that were learned from would flatter; the query's, after the support alone, does not.
-            error = _objective.fit(self.network, {**params, **self._adapt(params, task.support)}, task.query)
-            towards[_objective.NOISE] = _objective.newton(params, error)
+            adapted = {**params, **self._adapt(params, task.support)}
+            towards[_objective.NOISE] = _objective.newton(self.network, adapted, task.query)
         return towards
 
 

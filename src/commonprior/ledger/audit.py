@@ -23,9 +23,10 @@ from commonprior.errors import CommonPriorError, InputError, JournalError, Recip
 from commonprior.identity import verify
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
-from commonprior.recipe import Recipe, read_recipe, recipe_from
+from commonprior.recipe import Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import consistency_statement
+from commonprior.tables import without_none
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,8 @@ class _Audit:
             self._recipe = recipe_from(entry.recipe, "the recorded recipe")
         except RecipeError:
             self._recipe = None
-        if self._run.recipe.exists() and self._recipe is not None:
-            if read_recipe(self._run.recipe).table() != self._recipe.table():
-                raise JournalError(f"{self._run.recipe} is not the recipe that the sites signed")
+        if self._run.recipe.exists() and read_toml(self._run.recipe) != without_none(entry.recipe):
+            raise JournalError(f"{self._run.recipe} is not the recipe that the sites signed")
         first = self._run.checkpoint(0)
         self._prior = load_prior(first) if first.exists() else None
         if self._prior is not None and self._prior.hash() != entry.prior:

@@ -78,7 +78,7 @@ class Standing(NamedTuple):
 
 def standings(comparison: pd.DataFrame, reference: str, spec: TaskSpec) -> dict[str, list[Standing]]:
     """Return, by metric and then by shots, who stands where. Rows without a finite mean are left out."""
-    rows = [_row(record) for record in comparison.to_dict("records")]
+    rows = [_row(record) for record in comparison.dropna(subset=["shots"]).to_dict("records")]
     out: dict[str, list[Standing]] = {}
     for name in dict.fromkeys(row.metric for row in rows):
         of_metric = [row for row in rows if row.metric == name and math.isfinite(row.mean)]
@@ -120,7 +120,9 @@ def sentences(standing: Standing) -> tuple[str, str]:
         figures += f", against {fixed(best.mean, places)} for {_phrase(best.contestant)}: {_outcome(standing, best)}."
         others = [r for r in alternatives[1:] if standing.verdict(r) == "better"]
         if others:
-            figures += f" Ahead of the federated prior too: {listed([_phrase(r.contestant) for r in others])}."
+            too = " as well" if standing.verdict(best) == "better" else ""
+            names = listed([_phrase(r.contestant) for r in others])
+            figures += f" Clearly ahead of the federated prior{too}: {names}."
     for row in standing.sharing[:1]:
         phrase = _phrase(row.contestant)
         figures += (f" {phrase[:1].upper()}{phrase[1:]}, which this run avoids, gives {fixed(row.mean, places)}: "
@@ -179,7 +181,13 @@ def standing_table(standing: Standing, rows: Sequence[Row]) -> Markup:
     return table(header, cells, classes)
 
 
-def notes(found: list[Standing]) -> Markup:
+def titled_table(standing: Standing) -> Markup:
+    """Return all rows of a metric that does not lead, under its name."""
+    title = element("h3", None, f"{standing.metric.label}, {count(standing.shots, 'sample')}")
+    return element("div", None, title, standing_table(standing, standing.rows))
+
+
+def notes(found: list[Standing], span: tuple[float, float]) -> Markup:
     """Return what one must know to read the tables."""
     metric = found[0].metric
     tasks = sorted({row.tasks for standing in found for row in standing.rows if row.tasks > 0})
@@ -190,9 +198,10 @@ def notes(found: list[Standing]) -> Markup:
     return element(
         "p", {"class": "caption"},
         f"{meaning}Means over {over} tasks that nobody trained on; everyone adapts to the same samples. Intervals are "
-        "95%, Student's t over tasks. The difference is a contestant's less the federated prior's, task by task: where its "
-        "interval includes 0 there is no clear difference, whatever the two means are. Differences between two other "
-        "contestants are not tested, and intervals are not corrected for many comparisons."
+        "95%, Student's t over tasks. The difference is a contestant's less the federated prior's, task by task: where "
+        "its interval includes 0 there is no clear difference, whatever the two means are. Differences between two "
+        "other contestants are not tested, and intervals are not corrected for many comparisons."
+        + (" An arrow: beyond the axis." if any(_is_beyond(r, span) for s in found for r in s.rows) else "")
         + (" † and hollow: needs everybody's data in one place." if sharing else "")
         + (" The best site alone was picked in hindsight." if hindsight else ""),
     )  # fmt: skip
@@ -208,11 +217,28 @@ def shortened(standing: Standing) -> list[Row]:
 
 
 def span_of(found: list[Standing]) -> tuple[float, float]:
-    """Return one axis for all shots, wide enough for every interval."""
-    ends = [v for s in found for r in shortened(s) for v in (r.mean, r.low, r.high) if math.isfinite(v)]
-    low, high = min(ends), max(ends)
-    margin = 0.04 * (high - low) or 0.05 * abs(low) or 1.0
-    return low - margin, high + margin
+    """Return one axis for all shots. Contestants far behind do not squeeze the others: an arrow stands for them."""
+    every = [end for s in found for row in shortened(s) for end in _ends(row)]
+    core = [end for s in found for row in _core(s) for end in _ends(row)]
+    low, high = min(core), max(core)
+    width = high - low or abs(low) or 1.0
+    if max(every) - min(every) <= 5 * width:
+        low, high = min(every), max(every)
+        width = high - low or abs(low) or 1.0
+    return low - 0.04 * width, high + 0.04 * width
+
+
+def _is_beyond(row: Row, span: tuple[float, float]) -> bool:
+    return not span[0] <= row.mean <= span[1]
+
+
+def _core(standing: Standing) -> list[Row]:
+    half = standing.rows[: (len(standing.rows) + 1) // 2]
+    return [r for r in standing.rows if r in half or r is standing.reference]
+
+
+def _ends(row: Row) -> list[float]:
+    return [end for end in (row.mean, row.low, row.high) if math.isfinite(end)]
 
 
 def missing_note() -> Markup:
@@ -253,7 +279,8 @@ def _outcome(standing: Standing, row: Row) -> str:
         return f"no clear difference (95% interval {fixed(low, places, sign=True)} to {fixed(high, places, sign=True)})"
     low, high = sorted((abs(low), abs(high)))
     sense = "worse" if verdict == "better" else "better"
-    return f"{sense} by {fixed(abs(row.difference), places)} (95% interval {fixed(low, places)} to {fixed(high, places)})"
+    by = fixed(abs(row.difference), places)
+    return f"{sense} by {by} (95% interval {fixed(low, places)} to {fixed(high, places)})"
 
 
 def _stacked(value: str, between: str) -> Markup:
@@ -268,8 +295,10 @@ def _mark(verdict: Verdict) -> Markup:
 
 
 def _phrase(contestant: str) -> str:
+    if contestant in _LABELS:
+        return _LABELS[contestant][1]
     name = _called(contestant)
-    return _LABELS[contestant][1] if contestant in _LABELS else name if name == contestant else f"the {name[0].lower()}{name[1:]}"
+    return name if name == contestant else f"{'the ' if name.startswith('Best') else ''}{name[0].lower()}{name[1:]}"
 
 
 def _called(contestant: str) -> str:
@@ -282,4 +311,3 @@ def _range(row: Row, places: int) -> str:
     if not (math.isfinite(row.low) and math.isfinite(row.high)):
         return ""
     return f" (95% interval {fixed(row.low, places)} to {fixed(row.high, places)})"
-

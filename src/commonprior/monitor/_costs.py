@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,7 +13,11 @@ from commonprior.monitor._plots import bar_plot
 from commonprior.monitor._svg import MUTED, SERIES
 from commonprior.monitor._words import count, figure, percent, seconds, size
 
-WORK = {"learning": "Learning", "protecting": "Protecting (clip and noise)", "masking": "Masking (the secure sum, at sites)"}
+WORK = MappingProxyType({
+    "learning": "Learning",
+    "protecting": "Protecting (clip and noise)",
+    "masking": "Masking (the sum's work at sites)",
+})  # fmt: skip
 """Seconds at the sites, by kind; every other `NAME.seconds` is a phase of the protocol."""
 
 REST = "Network and rest"
@@ -59,7 +64,7 @@ def costs_of(frame: pd.DataFrame) -> Costs:
         else:
             phases.setdefault(name, [0.0, 0.0, 0.0])[("seconds", "up", "down").index(kind)] += value
     totals = {name: (amounts[0], amounts[1], amounts[2]) for name, amounts in phases.items()}
-    return Costs(frame["round"].nunique(), work, totals)
+    return Costs(len(set(frame["round"])), work, totals)
 
 
 def time_block(costs: Costs, sites: int) -> Markup:
@@ -74,7 +79,7 @@ def time_block(costs: Costs, sites: int) -> Markup:
         return EMPTY
     colours = dict(zip([*WORK.values(), REST], _COLOURS, strict=True))
     rows = [
-        [join(swatch(colours[name]), name), seconds(amount / costs.rounds), seconds(amount), percent(amount / whole)]
+        [join(_spot(colours[name]), name), seconds(amount / costs.rounds), seconds(amount), percent(amount / whole)]
         for name, amount in parts.items()
     ]
     foot = ["All together", seconds(whole / costs.rounds), seconds(whole), percent(1.0)]
@@ -96,7 +101,10 @@ def bytes_block(costs: Costs, sites: int, length: int | None) -> Markup:
     if not costs.phases:
         return EMPTY
     each = costs.rounds * max(sites, 1)
-    rows = [[name, seconds(s / costs.rounds), size(u / each), size(d / each)] for name, (s, u, d) in costs.phases.items()]
+    rows = [
+        [name, seconds(spent / costs.rounds), size(up / each), size(down / each)]
+        for name, (spent, up, down) in costs.phases.items()
+    ]
     foot = ["All phases", seconds(costs.elapsed / costs.rounds), size(costs.up / each), size(costs.down / each)]
     header = {"Phase": "", "time": "number", "sent by a site": "number", "sent to a site": "number"}
     return join(
@@ -107,10 +115,9 @@ def bytes_block(costs: Costs, sites: int, length: int | None) -> Markup:
     )  # fmt: skip
 
 
-def swatch(colour: str, dashed: bool = False) -> Markup:
-    """Return a spot of a line's or a part's colour, for a legend."""
+def _spot(colour: str) -> Markup:
     variable = "muted" if colour == MUTED else f"s{SERIES.index(colour)}"
-    return element("span", {"class": "swatch dashed" if dashed else "swatch", "style": f"--c:var(--{variable})"})
+    return element("span", {"class": "swatch", "style": f"--c:var(--{variable})"})
 
 
 def _a_number(costs: Costs, each: int, length: int | None) -> Markup:
@@ -118,9 +125,9 @@ def _a_number(costs: Costs, each: int, length: int | None) -> Markup:
         return EMPTY
     up, down = costs.up / each / length, costs.down / each / length
     return paragraph(
-        "For each of an update's ", f"{length:,}", " numbers a site sends ",
-        element("strong", None, f"{figure(up)} bytes"), " and receives ", element("strong", None, f"{figure(down)} bytes"),
-        f" a round, keys and signatures included. Averaging 32-bit floats in the clear takes {FLOAT_BYTES:.0f} bytes each "
-        f"way: here it is {percent(up / FLOAT_BYTES)} of that up and {percent(down / FLOAT_BYTES)} down.",
+        f"For each of an update's {length:,} numbers a site sends ",
+        element("strong", None, f"{figure(up)} bytes"), " and receives ",
+        element("strong", None, f"{figure(down)} bytes"),
+        f" a round, keys and signatures included. Averaging 32-bit floats in the clear takes {FLOAT_BYTES:.0f} bytes "
+        f"each way: here it is {percent(up / FLOAT_BYTES)} of that up and {percent(down / FLOAT_BYTES)} down.",
     )  # fmt: skip
-

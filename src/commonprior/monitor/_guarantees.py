@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from commonprior.accountant import NEIGHBOURING
-from commonprior.monitor._html import EMPTY, Markup, element, join, paragraph
-from commonprior.monitor._words import count, figure, percent, power
+from commonprior.monitor._html import Markup, element, join, paragraph
+from commonprior.monitor._words import count, equal, figure, percent, power
 
 WEAK = 5.0
 """From this epsilon on, a report adds that the promise is weak: odds may change more than a hundredfold."""
@@ -33,7 +33,7 @@ class Privacy(NamedTuple):
         """The guarantee in one line."""
         if self.spent is None:
             return "no differential privacy"
-        return f"ε = {figure(self.spent)} at δ = {power(self.delta)} for each {self.unit}"
+        return f"{equal('ε', figure(self.spent))} at {equal('δ', power(self.delta))} for each {self.unit}"
 
 
 def privacy_sentence(privacy: Privacy, insecure: str) -> str:
@@ -75,9 +75,9 @@ def record_block(name: str, head: str, prior: str, audit: str, sites: Sequence[s
             element("dt", None, "To verify"), element("dd", None, element("code", {"class": "command"}, command)),
         ),
         paragraph(
-            "The command reads the record from its first byte, checks every site's signature, adds up the privacy spent, "
-            "and recomputes each prior from its sum as far as the run folder still has the sums. A forged record with "
-            "other keys looks whole by itself: ask a site for the head that it signed and compare."
+            "The command reads the record from its first byte, checks every site's signature, adds up the privacy "
+            "spent, and recomputes each prior from its sum as far as the run folder still has the sums. A forged "
+            "record with other keys looks whole by itself: ask a site for the head that it signed and compare."
         ),
         element("h3", None, f"The roster, {count(len(sites), 'site')}"),
         element("ol", {"class": "roster"}, *[element("li", None, site) for site in sites]),
@@ -85,30 +85,30 @@ def record_block(name: str, head: str, prior: str, audit: str, sites: Sequence[s
 
 
 def _spent(privacy: Privacy, epsilon: float) -> Markup:
-    budget = EMPTY
     if privacy.budget > 0:
         share = min(1.0, epsilon / privacy.budget)
+        said = f"{percent(share)} of the budget, {equal('ε', figure(privacy.budget))}, is spent."
+        gauge = element("span", {"style": f"width:{share * 100:.1f}%"})
         budget = join(
-            element("div", {"class": "gauge", "role": "img", "aria-label": f"{percent(share)} of the budget is spent"},
-                    element("span", {"style": f"width:{share * 100:.1f}%"})),
-            element("p", {"class": "caption"}, f"{percent(share)} of the budget, ε = {figure(privacy.budget)}, is spent."),
-        )  # fmt: skip
+            element("div", {"class": "gauge", "role": "img", "aria-label": said}, gauge),
+            element("p", {"class": "caption"}, said),
+        )
     else:
         budget = element("p", {"class": "caption"}, "The recipe sets no budget.")
-    spent = element("p", {"class": "large"}, privacy.short)
-    return join(spent, budget)
+    return join(element("p", {"class": "large"}, privacy.short), budget)
 
 
 def _plainly(privacy: Privacy, epsilon: float) -> Markup:
     unit = privacy.unit
     sure = 1 / (1 + math.exp(-epsilon))
+    surely = f"at most {percent(sure)} sure" if sure <= 0.9999 else "all but certain (over 99.99%)"
     several = (f" Several {unit}s together are protected less: k of them by k times this ε, at a larger δ."
                if unit == "task" else "")  # fmt: skip
     weak = " That is a weak promise: it comes close to no limit at all." if epsilon >= WEAK else ""
     return join(
         paragraph(
-            f"In plain words: someone sees every total and every prior of this run, knows everything else, and thinks it "
-            f"an even bet whether a given {unit} took part. What they see can make them at most {percent(sure)} sure, "
+            f"In plain words: someone sees every total and every prior of this run, knows everything else, and thinks "
+            f"it an even bet whether a given {unit} took part. What they see can make them {surely}, "
             f"except with a chance of about {power(privacy.delta)}.{weak}{several}"
         ),
         paragraph(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Mapping
 from typing import final
 
@@ -17,7 +18,10 @@ class Markup(str):
 EMPTY = Markup("")
 """Nothing at all, where a part is left out."""
 
+_SCROLL = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "table"}
 _VOID = frozenset({"meta", "br"})
+_NO_TEXT = frozenset({"Cc", "Cs", "Cn"})
+_TURNING = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"})
 
 
 def element(name: str, attributes: Mapping[str, str] | None = None, *children: str) -> Markup:
@@ -34,8 +38,12 @@ def join(*children: str) -> Markup:
 
 
 def clean(text: str) -> str:
-    """Return text that can be shown and encoded: what has no shape (controls, bidi overrides, half surrogates) is �."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    """Return text that can be shown and encoded: controls, half surrogates and what turns text round become �."""
+    return "".join(c if c in "\n\t" or not _is_hostile(c) else "\ufffd" for c in text)
+
+
+def _is_hostile(character: str) -> bool:
+    return unicodedata.category(character) in _NO_TEXT or unicodedata.bidirectional(character) in _TURNING
 
 
 def paragraph(*children: str) -> Markup:
@@ -43,7 +51,9 @@ def paragraph(*children: str) -> Markup:
     return element("p", None, *children)
 
 
-def table(header: Mapping[str, str], rows: list[list[str]], classes: list[str], foot: list[str] | None = None) -> Markup:
+def table(
+    header: Mapping[str, str], rows: list[list[str]], classes: list[str], foot: list[str] | None = None
+) -> Markup:  # fmt: skip
     """Return a table that scrolls by itself where the page is narrow.
 
     `header` maps each column's name to its class ("number", or "" for text); `classes` are the rows', first cells are
@@ -55,7 +65,7 @@ def table(header: Mapping[str, str], rows: list[list[str]], classes: list[str], 
     parts = [element("thead", None, element("tr", None, *head)), element("tbody", None, *body)]
     if foot is not None:
         parts.append(element("tfoot", None, element("tr", None, *_cells(foot, kinds))))
-    return element("div", {"class": "scroll", "tabindex": "0"}, element("table", None, *parts))
+    return element("div", _SCROLL, element("table", None, *parts))
 
 
 def _cells(row: list[str], kinds: list[str]) -> list[Markup]:

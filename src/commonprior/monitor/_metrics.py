@@ -24,7 +24,8 @@ class Metric(NamedTuple):
     def axis(self) -> str:
         """The label of an axis: name, unit, and which way is better."""
         unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.label}{unit}{', higher is better' if self.up > 0 else ', lower is better' if self.up < 0 else ''}"
+        way = {1: ", higher is better", -1: ", lower is better", 0: ""}[self.up]
+        return f"{self.label}{unit}{way}"
 
     def verdict(self, difference: float, low: float, high: float) -> Verdict:
         """Return what a paired difference to the reference, with its interval, says; a tie where it includes 0."""

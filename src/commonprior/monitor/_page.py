@@ -67,6 +67,7 @@ thead th{color:var(--muted);font-size:.8125rem;border-bottom:1px solid var(--ink
 tfoot th,tfoot td{font-weight:600;border-bottom:0}
 th:last-child,td:last-child{padding-right:0}
 .number{text-align:right;white-space:nowrap;font-variant-numeric:lining-nums tabular-nums}
+thead .number{white-space:normal}
 tbody th{min-width:9rem}
 tr.reference th,tr.reference td{font-weight:600;color:var(--accent)}
 .between{display:block;color:var(--muted);font-weight:400;font-size:.8125rem}
@@ -98,14 +99,17 @@ footer{padding-top:1rem;padding-bottom:3rem;color:var(--muted);font-size:.8125re
 @media(max-width:52rem){.pair,.side{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:36rem){main,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.5rem}
 .summary,.hashes{grid-template-columns:1fr;gap:.1rem}.summary dd,.hashes dd{margin-bottom:.75rem}
+.verdict{display:block;margin:0;white-space:normal}
 .tiles{grid-template-columns:1fr 1fr}.tile .value{font-size:1.6rem}body{font-size:15px}
-th,td{padding-right:.7rem}tbody th{min-width:7.5rem}}
-@media print{@page{margin:16mm 14mm}body{font-size:10pt;background:#fff}main,footer{max-width:none;padding:0}
+table{font-size:.85rem}th,td{padding-right:.6rem}tbody th{min-width:6.5rem}}
+@media print{@page{margin:15mm 14mm}html{font-size:12px}body{font-size:12px;background:#fff}
+main,footer{max-width:none;padding:0}
 header{padding-top:0}section{margin-top:.75rem;padding-top:1rem}h2,h3{break-after:avoid}
 figure,table,.tiles,.summary dd,.bar{break-inside:avoid}.scroll{overflow:visible}
-.pair{grid-template-columns:minmax(0,16rem) minmax(0,1fr);break-inside:avoid}th,td{padding-right:.6rem}
-.side{grid-template-columns:minmax(0,20rem) minmax(0,1fr)}
-table{font-size:8.5pt}tbody th{min-width:0}details::details-content{content-visibility:visible;block-size:auto}
+.pair{grid-template-columns:minmax(0,21rem) minmax(0,1fr);break-inside:avoid}th,td{padding-right:.6rem}
+.side{grid-template-columns:minmax(0,24rem) minmax(0,1fr)}
+.panels{grid-template-columns:1fr 1fr;gap:1rem 2rem}tbody th{min-width:0}
+details::details-content{content-visibility:visible;block-size:auto}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """.strip()
 

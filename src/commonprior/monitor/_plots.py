@@ -8,21 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from commonprior.monitor._html import Markup, clean
-from commonprior.monitor._svg import ACCENT, INK, MUTED, SERIES, WARN, drawn
+from commonprior.monitor._svg import ACCENT, INK, MUTED, SERIES, WARN, drawn, is_dashed
 from commonprior.monitor._words import figure as written
 
 MOST_NAMED = len(SERIES)
 """Up to so many sites each line has a colour and a name; beyond, the median stands out from thin lines."""
-
-POINTS = 60
-"""A curve is drawn through at most so many points, each the mean of neighbouring rounds."""
 
 MOST_DRAWN = 500
 """Of more predictions than this, every n-th by its true value is drawn; figures are over all."""
@@ -30,10 +26,18 @@ MOST_DRAWN = 500
 Z90 = 1.6448536269514722
 """A Gaussian's central 90% lies within so many standard deviations."""
 
-_DASHED = (4.0, 2.0)
+_DASHES = (4.0, 2.0)
 _LONGEST = 34
 _LINE = 58
 _STEPS = (1, 2, 2.5, 5, 10)
+
+
+class Line(NamedTuple):
+    """One site's line: its place in the roster (which chooses the colour), rounds [n] in order and values [n]."""
+
+    number: int
+    rounds: np.ndarray
+    values: np.ndarray
 
 
 class Dot(NamedTuple):
@@ -48,39 +52,28 @@ class Dot(NamedTuple):
     is_hollow: bool
 
 
-def thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return a curve (round, site, value) of at most `POINTS` points a site: means over equal spans of rounds."""
-    rounds = curve["round"].to_numpy(float)
-    first, last = rounds.min(), rounds.max()
-    if len(np.unique(rounds)) <= POINTS:
-        return curve
-    span = np.minimum((rounds - first) * POINTS // (last - first), POINTS - 1)
-    return curve.assign(span=span).groupby(["span", "site"], sort=True, as_index=False)[["round", "value"]].mean()
-
-
-def curve_plot(curve: pd.DataFrame, sites: Sequence[str], label: str, prefix: str) -> Markup:
-    """Return one metric (round, site, value; all finite) by round, a line a site, and the sites' median beyond eight."""
-    curve = thinned(curve)
-    lines = {site: group for site, group in curve.groupby("site", sort=False)}
+def curve_plot(lines: Sequence[Line], label: str, prefix: str) -> Markup:
+    """Return values by round: a line a site, and the sites' median beyond `MOST_NAMED`."""
+    many = len(lines) > MOST_NAMED
 
     def draw(page: Figure) -> None:
         axes = page.add_subplot()
-        for number, site in enumerate(s for s in sites if s in lines):
-            line = lines[site].sort_values("round")
-            few = len(lines) <= MOST_NAMED
+        for number, rounds, values in lines:
             axes.plot(
-                line["round"], line["value"], color=SERIES[number % MOST_NAMED] if few else MUTED,
-                linewidth=1.7 if few else 0.6, alpha=1.0 if few else 0.45, marker="o" if len(line) == 1 else "",
-                markersize=5, linestyle="solid" if number < 4 or not few else (0, _DASHED),
+                rounds, values, color=MUTED if many else SERIES[number % len(SERIES)], linewidth=0.6 if many else 1.7,
+                alpha=0.45 if many else 1.0, marker="o" if len(rounds) == 1 else "", markersize=5,
+                linestyle=(0, _DASHES) if is_dashed(number) and not many else "solid",
             )  # fmt: skip
-        if len(lines) > MOST_NAMED:
-            middle = curve.groupby("round")["value"].median() if len(curve) == curve["round"].nunique() * len(lines) else (
-                _median(curve))  # fmt: skip
-            axes.plot(middle.index, middle, color=ACCENT, linewidth=2.4, marker="o" if len(middle) == 1 else "")
+        if many:
+            rounds, values = _median(lines)
+            axes.plot(rounds, values, color=ACCENT, linewidth=2.4, marker="o" if len(rounds) == 1 else "")
+        ends = [end for line in lines for end in (line.rounds[0], line.rounds[-1])]
+        if min(ends) == max(ends):
+            axes.set_xlim(min(ends) - 1, max(ends) + 1)
         axes.set_xlabel("round")
         _named(axes, label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
-        _scale(axes, curve["value"].to_numpy(float))
+        _scale(axes, np.concatenate([line.values for line in lines]))
 
     return drawn(draw, (5.2, 3.3), f"{label} by round, {len(lines)} sites", prefix)
 
@@ -96,8 +89,10 @@ def dot_plot(rows: Sequence[Dot], label: str, span: tuple[float, float], prefix:
                 axes.axvline(row.mean, color=ACCENT, linewidth=0.8, linestyle=(0, (1.0, 2.5)), zorder=0)
             if math.isfinite(row.low) and math.isfinite(row.high):
                 axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.6 if row.is_reference else 1.4)
+            at = min(max(row.mean, span[0]), span[1])
             axes.plot(
-                [row.mean], [y], marker="o", markersize=7.5, markeredgewidth=1.4, markeredgecolor=colour, linestyle="",
+                [at], [y], marker="o" if at == row.mean else "<" if at > row.mean else ">", linestyle="", clip_on=False,
+                markersize=7.5, markeredgewidth=1.4, markeredgecolor=colour,
                 markerfacecolor="none" if row.is_hollow else colour,
             )  # fmt: skip
             weight = "bold" if row.is_reference else "normal"
@@ -115,22 +110,21 @@ def dot_plot(rows: Sequence[Dot], label: str, span: tuple[float, float], prefix:
     return drawn(draw, (4.6, 0.55 + 0.5 * len(rows)), f"{label}: {best}", prefix)
 
 
-def prediction_plot(table: pd.DataFrame, label: str, prefix: str) -> Markup:
-    """Return truth against prediction with 90% intervals (truth, mean, sd; all finite); misses stand out by shape too."""
-    if len(table) > MOST_DRAWN:
-        order = table.sort_values(["truth", "mean", "sd"], kind="stable")
-        table = order.iloc[np.linspace(0, len(order) - 1, MOST_DRAWN).round().astype(int)]
-    truth, mean, half = (table[c].to_numpy(float) for c in ("truth", "mean", "sd"))
-    half = half * Z90
+def prediction_plot(truth: np.ndarray, mean: np.ndarray, sd: np.ndarray, label: str, prefix: str) -> Markup:
+    """Return truth [n] against prediction with 90% intervals, all finite; misses differ in shape too."""
+    if len(truth) > MOST_DRAWN:
+        order = np.lexsort((sd, mean, truth))[np.linspace(0, len(truth) - 1, MOST_DRAWN).round().astype(int)]
+        truth, mean, sd = truth[order], mean[order], sd[order]
+    half = sd * Z90
     missed = np.abs(truth - mean) > half
     ends = np.concatenate([truth, mean])
     margin = 0.05 * float(np.ptp(ends)) or 1.0
     span = (float(ends.min()) - margin, float(ends.max()) + margin)
-    faint = 0.75 if len(table) <= 100 else 0.4
+    faint = 0.75 if len(truth) <= 100 else 0.4
 
     def draw(page: Figure) -> None:
         axes = page.add_subplot()
-        axes.plot(span, span, color=MUTED, linewidth=0.8, linestyle=(0, _DASHED), zorder=1)
+        axes.plot(span, span, color=MUTED, linewidth=0.8, linestyle=(0, _DASHES), zorder=1)
         for rows, colour, marker, size in ((~missed, ACCENT, "o", 3.6), (missed, WARN, "D", 3.6)):
             bars = [[(t, m - h), (t, m + h)] for t, m, h in zip(truth[rows], mean[rows], half[rows], strict=True)]
             axes.add_collection(LineCollection(bars, colors=colour, linewidths=0.8, alpha=faint * 0.6), autolim=False)
@@ -140,7 +134,7 @@ def prediction_plot(table: pd.DataFrame, label: str, prefix: str) -> Markup:
         axes.xaxis.set_major_locator(_ticks())
         axes.yaxis.set_major_locator(_ticks())
 
-    return drawn(draw, (4.6, 4.3), f"predicted against measured {label}, {len(table)} predictions drawn", prefix)
+    return drawn(draw, (4.6, 4.3), f"predicted against measured {label}, {len(truth)} predictions drawn", prefix)
 
 
 def bar_plot(parts: Mapping[str, tuple[float, str]], label: str, prefix: str) -> Markup:
@@ -163,7 +157,7 @@ def bar_plot(parts: Mapping[str, tuple[float, str]], label: str, prefix: str) ->
 
 
 def _ticks() -> MaxNLocator:
-    return MaxNLocator(5, steps=_STEPS)
+    return MaxNLocator(6, steps=_STEPS)
 
 
 def _named(axes: Axes, label: str) -> None:
@@ -176,9 +170,12 @@ def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(clean(label), _LINE))
 
 
-def _median(curve: pd.DataFrame) -> pd.Series:
-    """Return the median over sites by round, where sites reported in different rounds."""
-    return curve.assign(round=curve["round"].round()).groupby("round")["value"].median()
+def _median(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rounds and the median over the sites that have a value there."""
+    rounds = np.concatenate([line.rounds for line in lines])
+    values = np.concatenate([line.values for line in lines])
+    at = np.unique(rounds)
+    return at, np.array([np.median(values[rounds == r]) for r in at])
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:

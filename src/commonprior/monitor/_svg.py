@@ -17,11 +17,11 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from commonprior.monitor._html import Markup
+from commonprior.monitor._html import Markup, clean
 
 INK, MUTED, RULE, ACCENT, WARN = "#0101a0", "#0101a1", "#0101a2", "#0101a3", "#0101a4"
 SERIES = tuple(f"#0101{n:02x}" for n in range(8))
-"""One colour a line, by position; the page's variables --s0 to --s7 (Okabe and Ito 2008, safe for colour-blind eyes)."""
+"""One colour a line, by position: the page's --s0 to --s7, after Okabe and Ito (2008) for colour-blind eyes."""
 
 _VARIABLES = MappingProxyType({
     INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)", WARN: "var(--warn)",
@@ -56,7 +56,7 @@ def drawn(draw: Callable[[Figure], None], inches: tuple[float, float], label: st
         # The reader's browser has the glyphs that matplotlib's font, used for measuring only, lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(dict(_STYLE))  # pyright: ignore[reportArgumentType, reportCallIssue]
         figure = Figure(figsize=inches)
         figure.patch.set_visible(False)
         draw(figure)
@@ -67,6 +67,11 @@ def drawn(draw: Callable[[Figure], None], inches: tuple[float, float], label: st
     if stretched:
         root.set("preserveAspectRatio", "none")
     return Markup(_inline(root, label, prefix))
+
+
+def is_dashed(number: int) -> bool:
+    """Whether the line at this position is dashed: the second four of eight, so that colour is not all there is."""
+    return number % len(SERIES) >= len(SERIES) // 2
 
 
 def _inline(root: ElementTree.Element, label: str, prefix: str) -> str:
@@ -89,7 +94,7 @@ def _inline(root: ElementTree.Element, label: str, prefix: str) -> str:
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")
-    root.set("aria-label", label)
+    root.set("aria-label", clean(label))
     return ElementTree.tostring(root, "unicode")
 
 

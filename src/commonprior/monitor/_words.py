@@ -92,6 +92,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.{0 if share <= 0.9 or share >= 1 else 1 if share <= 0.99 else 2}f}%"
 
 
+def equal(symbol: str, value: str) -> str:
+    """Return symbol = value, kept on one line."""
+    return f"{symbol}\u00a0=\u00a0{value}".replace(" ", "\u00a0")
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: 1 site, 1,200 sites."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

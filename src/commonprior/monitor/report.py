@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from commonprior.appendlog import write_whole
 from commonprior.errors import RunError
 from commonprior.monitor import _comparison as compared
-from commonprior.monitor._costs import bytes_block, costs_of, swatch, time_block
+from commonprior.monitor._costs import bytes_block, costs_of, time_block
+from commonprior.monitor._curves import curve_block
 from commonprior.monitor._guarantees import Privacy, privacy_block, privacy_sentence, record_block
 from commonprior.monitor._html import EMPTY, Markup, element, join, paragraph, table
-from commonprior.monitor._metrics import metric_of, target_label, target_unit
+from commonprior.monitor._metrics import target_label
 from commonprior.monitor._page import banner, page, tile
-from commonprior.monitor._plots import MOST_DRAWN, MOST_NAMED, POINTS, Z90, curve_plot, prediction_plot
-from commonprior.monitor._svg import SERIES
-from commonprior.monitor._words import count, decimals, figure, fixed, listed, percent, power
+from commonprior.monitor._predictions import prediction_block
+from commonprior.monitor._words import count, equal, figure, fixed, listed, power
 from commonprior.task import TaskSpec
 
 COLUMNS = {
@@ -32,7 +29,7 @@ COLUMNS = {
 }
 """What each table of a report must have; `comparison` may have difference, difference_low and difference_high too."""
 
-_FOUR = 4
+_FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +93,7 @@ def render(data: ReportData) -> bytes:
     sections = {
         "Against the alternatives": _alternatives(standings, lead),
         "Predictions against truth": _predictions(data),
-        "Learning curve": _curve(data),
+        "Learning curve": curve_block(data.curve, data.sites, data.spec),
         "Privacy": privacy_block(data.privacy, data.insecure),
         "Time and bytes": _costs(data),
         "The record": record_block(data.name, data.head, data.prior, data.audit, data.sites),
@@ -112,21 +109,24 @@ def _header(data: ReportData, leading: list[compared.Standing]) -> Markup:
     if data.stopped:
         banners.append(banner(f"The run ended early: {data.stopped}", True))
     elif data.rounds_done < data.rounds_planned:
-        banners.append(banner(f"Not finished: {data.rounds_done:,} of {count(data.rounds_planned, 'round')} are done."))
+        done = f"{data.rounds_done:,} of {count(data.rounds_planned, 'round')}"
+        banners.append(banner(f"Not finished: {done} are done."))
     return element(
-        "header", None, element("p", {"class": "kicker"}, "commonprior, report of a run"), element("h1", None, data.name),
-        *banners, element("dl", {"class": "tiles"}, *_tiles(data, leading)), _summary(data, leading),
+        "header", None,
+        element("p", {"class": "kicker"}, "commonprior, report of a run"), element("h1", None, data.name), *banners,
+        element("dl", {"class": "tiles"}, *_tiles(data, leading)), _summary(data, leading),
     )  # fmt: skip
 
 
 def _tiles(data: ReportData, leading: list[compared.Standing]) -> list[Markup]:
-    privacy = data.privacy
-    few = len(data.sites) <= _FOUR
+    privacy, spent = data.privacy, data.privacy.spent
+    names = listed([_short(s) for s in data.sites]) if len(data.sites) <= _FEW else "named in the record"
+    delta = equal("δ", power(privacy.delta))
     tiles = [
-        tile("Sites", f"{len(data.sites):,}", listed([_short(s) for s in data.sites]) if few else "named in the record"),
+        tile("Sites", f"{len(data.sites):,}", names),
         tile("Rounds", f"{data.rounds_done:,}", f"of {data.rounds_planned:,} planned"),
-        tile("Privacy", "no guarantee", "no noise was added") if privacy.spent is None else
-        tile("Privacy spent", f"ε = {figure(privacy.spent)}", f"for each {privacy.unit}, at δ = {power(privacy.delta)}"),
+        tile("Privacy", "no guarantee", "no noise was added") if spent is None else
+        tile("Privacy spent", equal("ε", figure(spent)), f"for each {privacy.unit}, at {delta}"),
     ]  # fmt: skip
     standing = leading[0] if leading else None
     if standing is None or standing.reference is None:
@@ -146,7 +146,7 @@ def _summary(data: ReportData, leading: list[compared.Standing]) -> Markup:
         target_label(data.spec))  # fmt: skip
     inputs = count(len(columns), "column") if columns else f"inputs of shape {' × '.join(map(str, data.spec.shape))}"
     learned = (f"A prior for predicting {what} from {inputs}, learned in common by {count(len(data.sites), 'site')} in "
-               f"{count(data.rounds_done, 'round')}. No site showed its data.")  # fmt: skip
+               f"{count(data.rounds_done, 'round')}. The data stayed at the sites.")  # fmt: skip
     good = [compared.sentences(standing) for standing in leading[:3]]
     quality = join(*[paragraph(element("strong", None, verdict), " ", figures) for verdict, figures in good])
     return element(
@@ -163,12 +163,11 @@ def _alternatives(standings: dict[str, list[compared.Standing]], lead: str) -> M
     found = standings[lead]
     span = compared.span_of(found)
     blocks = [compared.standing_block(s, span, f"d{n}-") for n, s in enumerate(found)]
-    others = [
-        join(element("h3", None, f"{s.metric.label}, {count(s.shots, 'sample')}"), compared.standing_table(s, s.rows))
-        for name, of_metric in standings.items() if name != lead for s in of_metric
-    ]  # fmt: skip
-    folded = element("details", None, element("summary", None, "The other metrics"), *others) if others else EMPTY
-    return join(*blocks, compared.notes(found), folded)
+    others = [compared.titled_table(s) for name in standings if name != lead for s in standings[name]]
+    if not others:
+        return join(*blocks, compared.notes(found, span))
+    folded = element("summary", None, "The other metrics"), element("div", {"class": "panels"}, *others)
+    return join(*blocks, compared.notes(found, span), element("details", None, *folded))
 
 
 def _predictions(data: ReportData) -> Markup:
@@ -176,84 +175,7 @@ def _predictions(data: ReportData) -> Markup:
         return EMPTY
     if data.predictions is None or data.predictions.empty:
         return compared.missing_note()
-    frame = data.predictions
-    numbers = frame[["truth", "mean", "sd"]].to_numpy(float)
-    kept = frame[np.isfinite(numbers).all(1) & (numbers[:, 2] >= 0)]
-    if kept.empty:
-        return paragraph("None of the predictions is a finite number.")
-    inside = float(((kept["truth"] - kept["mean"]).abs() <= Z90 * kept["sd"]).mean())
-    error = math.sqrt(float(((kept["truth"] - kept["mean"]) ** 2).mean()))
-    drawn = f" {MOST_DRAWN} of them are drawn." if len(kept) > MOST_DRAWN else ""
-    label = target_unit(data.spec) or data.spec.target.name
-    lost = f" {count(len(frame) - len(kept), 'row')} without finite numbers left out." if len(kept) < len(frame) else ""
-    legend = element(
-        "ul", {"class": "legend"},
-        element("li", None, element("span", {"class": "dot round", "style": "--c:var(--accent)"}), "truth inside"),
-        element("li", None, element("span", {"class": "dot turned", "style": "--c:var(--warn)"}), "truth outside"),
-    )  # fmt: skip
-    return element(
-        "div", {"class": "side"}, element("figure", None, prediction_plot(kept, label, "p-")),
-        element(
-            "div", None, element("p", {"class": "large"}, f"{percent(inside)} of truths lie in the 90% interval"),
-            paragraph(_judged(inside)), legend,
-            element("p", {"class": "caption"}, f"{count(len(kept), 'prediction')} of {count(kept['task'].nunique(), 'task')}"
-                    f" that nobody trained on: {data.spec.target.name}.{drawn} Bars are central 90% intervals; the dashed line is a perfect "
-                    f"prediction. Root mean square error over all: {figure(error)}.{lost}"),
-        ),
-    )  # fmt: skip
-
-
-def _judged(inside: float) -> str:
-    if inside < 0.85:
-        return "The intervals are too narrow: the prior is more confident than it should be."
-    if inside > 0.95:
-        return "The intervals are too wide: the prior is less confident than it could be."
-    return "The prior's error bars can be believed."
-
-
-def _curve(data: ReportData) -> Markup:
-    frame = data.curve
-    if frame is not None:
-        frame = frame[np.isfinite(frame["value"].to_numpy(float)) & np.isfinite(frame["round"].to_numpy(float))]
-        frame = frame.assign(site=frame["site"].astype(str), metric=frame["metric"].astype(str))
-    if frame is None or frame.empty:
-        return paragraph("No curve was recorded.")
-    present = set(frame["site"])
-    sites = [s for s in data.sites if s in present] + sorted(present - set(data.sites))
-    names = list(dict.fromkeys(frame["metric"]))[:_FOUR]
-    plots, words = [], []
-    for number, name in enumerate(names):
-        part = frame[frame["metric"] == name]
-        plots.append(curve_plot(part, sites, metric_of(name, data.spec).axis, f"c{number}-"))
-        words.append(_from_to(part))
-    how = element("p", {"class": "caption"}, "Median over sites. Each site judges the prior on its own tasks."
-                  + (f" A point is the mean of neighbouring rounds, at most {POINTS} points a line." if
-                     frame["round"].nunique() > POINTS else ""))  # fmt: skip
-    if len(names) == 1:
-        beside = join(element("p", {"class": "large"}, words[0]), _legend(sites), how)
-        return element("div", {"class": "side"}, element("figure", None, plots[0]), element("div", None, beside))
-    panels = [
-        element("figure", None, plot, element("figcaption", None, said))
-        for plot, said in zip(plots, words, strict=True)
-    ]  # fmt: skip
-    return join(element("div", {"class": "panels"}, *panels), _legend(sites), how)
-
-
-def _from_to(part: pd.DataFrame) -> str:
-    middle = part.groupby("round")["value"].median()
-    first, last = middle.index.min(), middle.index.max()
-    places = decimals([], [float(middle.loc[first]), float(middle.loc[last])])
-    ends = [f"{fixed(float(middle.loc[r]), places)} in round {int(r):,}" for r in dict.fromkeys((first, last))]
-    return ", ".join(ends)
-
-
-def _legend(sites: Sequence[str]) -> Markup:
-    if len(sites) > MOST_NAMED:
-        return element("p", {"class": "caption"}, f"Thin: each of {len(sites):,} sites. Bold: their median.")
-    entries = [
-        element("li", None, swatch(SERIES[number], number >= _FOUR), site) for number, site in enumerate(sites)
-    ]  # fmt: skip
-    return element("ul", {"class": "legend"}, *entries)
+    return prediction_block(data.predictions, data.spec)
 
 
 def _costs(data: ReportData) -> Markup:

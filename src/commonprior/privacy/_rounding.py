@@ -52,8 +52,12 @@ def checked_norm(row: np.ndarray, index: int) -> tuple[float, float]:
             f"row {index} of the contributions holds {row[at]} at number {at}: the learner diverged; lower its "
             f"learning rate or check the site's data"
         )
-    # Relative to the peak, since a finite row can have a norm that is not.
-    return peak, float(np.linalg.norm(row / peak)) if peak > 0 else 0.0
+    if peak == 0:
+        return 0.0, 0.0
+    # Relative to the peak, since a finite row can have a norm that is not; without BLAS, whose threads would make the
+    # last bit, and so an integer here and there, depend on how many they are.
+    relative = row / peak
+    return peak, math.sqrt(float(np.square(relative, out=relative).sum()))
 
 
 def to_integers(row: np.ndarray, index: int, clip: float, bound: float, fraction: int, words: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def floor_exponential(words: np.ndarray, shift: int, csprng: Csprng) -> np.ndarr
     exponential, error = _exponential(words)
     low, high = np.ldexp(exponential - error, shift), np.ldexp(exponential + error, shift)
     floor = np.floor(low)
-    open_ = np.flatnonzero((np.floor(high) != floor) | (words == 0))
+    open_ = np.flatnonzero(np.floor(high) != floor)
     floor[open_] = 0.0
     out = floor.astype(np.int64)
     for i in open_:
@@ -84,19 +84,21 @@ def accepts(words: np.ndarray, size: np.ndarray, variance: int, shift: int, cspr
     error += 2.0**-49 * (1.0 + gamma)
     margin = exponential - gamma
     out = margin >= 0
-    for i in np.flatnonzero((np.abs(margin) <= error) | (words == 0)):
+    for i in np.flatnonzero(np.abs(margin) <= error):
         out[i] = settle_accept(int(words[i]), int(size[i]), variance, shift, csprng)
     return out
 
 
 def _exponential(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return E and how far off it is at most, float64 [n] each, where a word is not 0."""
+    """Return E and how far off it is at most, float64 [n] each; inf where the first 64 digits are all 0."""
     middle = words.astype(np.float64) + 0.5
     exponential = -np.log(np.ldexp(middle, -64))
     # Three sources: the digits of U not drawn yet (0.5/word < 1/middle), the rounding of `middle` (2^-52 relative, so
     # as much in the logarithm), and np.log itself, for which 32 units in the last place are taken: ten times what any
     # of numpy's implementations may be off by.
-    return exponential, exponential * 2.0**-47 + 2.0**-51 + 1.0 / middle
+    error = exponential * 2.0**-47 + 2.0**-51 + 1.0 / middle
+    error[words == 0] = np.inf
+    return exponential, error
 
 
 def settle_floor(word: int, shift: int, csprng: Csprng) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commonprior import plugin
-from commonprior.accountant import Spend, spend_of
+from commonprior.accountant import Spend, charge, spend_of
 from commonprior.canonical import decode, digest
 from commonprior.entry import Opening, Round, read_entry, read_record, signers, statement_of
 from commonprior.errors import BudgetExhausted, MalformedMessage, PolicyRefusal, ProtocolError
@@ -303,13 +303,11 @@ class Agent:
 
     def _check_budget(self, spend: Spend) -> None:
         limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
-        spent, delta = self.log.spent_so_far(self._mechanism.unit), self.terms.delta
-        after = (spent + spend).epsilon(delta)
-        if limits and after > min(limits):
-            raise BudgetExhausted(
-                f"{self.name} has spent epsilon {spent.epsilon(delta):.3g} of {min(limits):.3g} at delta {delta:.0e} "
-                f"for a {self._mechanism.unit}; another round would make it {after:.3g}"
-            )
+        spent = self.log.spent_so_far(self._mechanism.unit)
+        try:
+            charge(spent, spend, min(limits, default=0.0), self.terms.delta)
+        except BudgetExhausted as error:
+            raise BudgetExhausted(f"{self.name}: {error}") from None
 
     def _release(self, session: Session) -> Release:
         return Release(len(session.roster), session.threshold - session.colluders, session.length, self.terms.rows)

@@ -1,50 +1,31 @@
-"""A whole run: open the record, go round after round, survive a kill at any moment, end with a prior."""
+"""Whoever runs the rounds: holds no tasks and sees no update."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from commonprior.accountant import Spend, nothing_spent, spend_of
+from commonprior.accountant import Spend, affords, nothing_spent, spend_of
 from commonprior.appendlog import AppendLog, write_whole
-from commonprior.contestants import curve_point
-from commonprior.engines import Engine, Outbox
-from commonprior.engines.in_process import InProcess
+from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round
 from commonprior.errors import BudgetExhausted, RunError
 from commonprior.identity import Identity
 from commonprior.ledger.journal import Journal
-from commonprior.predictor import LearnedPrior
-from commonprior.prior import Prior, load_prior, save_prior
+from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
 from commonprior.recipe import Recipe
 from commonprior.round import Conversation, Failed, Outcome, run_round
 from commonprior.runfolder import RunFolder
 from commonprior.sampling import learning_key
 from commonprior.session import Member, Seat, Session
-from commonprior.simulation import load_or_make_identity, simulate_sites
-from commonprior.site.agent import Agent
 from commonprior.tables import to_table
 from commonprior.tasks import Family
 
 NO_GUARANTEE = -1.0
 """What the record says for epsilon where nothing is noised."""
-
-CURVE_POINTS = 20
-
-
-class Report(NamedTuple):
-    """What a round cost, by phase and measure, and now and then how each site does: (site, metric, value)."""
-
-    round: int
-    cost: dict[str, float]
-    curve: list[tuple[str, str, float]]
 
 
 class Figures(NamedTuple):
@@ -57,30 +38,6 @@ class Figures(NamedTuple):
     privacy: str
     head: str
     prior: str
-
-
-Watch = Callable[[Report], None]
-"""Called after each round."""
-
-
-@dataclass
-class Metered:
-    """An engine that counts what another one carries: seconds, bytes up (from sites) and down, by phase."""
-
-    engine: Engine
-    cost: dict[str, float] = field(default_factory=dict)
-
-    def exchange(self, session: Session, phase: str, outbox: Outbox, deadline: float) -> Outbox:
-        """Carry the frames and count."""
-        start = time.perf_counter()
-        answers = self.engine.exchange(session, phase, outbox, deadline)
-        for measure, amount in (
-            ("seconds", time.perf_counter() - start),
-            ("down", sum(len(frame) for frames in outbox.values() for frame in frames)),
-            ("up", sum(len(frame) for frames in answers.values() for frame in frames)),
-        ):
-            self.cost[f"{phase}.{measure}"] = self.cost.get(f"{phase}.{measure}", 0.0) + amount
-        return answers
 
 
 class Coordinator:
@@ -174,8 +131,9 @@ class Coordinator:
             raise RunError(f"{self._run.journal}: the record has no opening entry; run `commonprior audit`")
         begun = self._begun(number)
         session = self._session(number, len(begun), opening.run, self._journal.head)
-        spent = self._spent + self._cost(session.length)
-        self._check_budget(spent)
+        cost = self._cost(session.length)
+        self._check_budget(cost)
+        spent = self._spent + cost
         self._note("begun", number, session.attempt)
         self._spent = spent
         agreed = None if spent.private else self._agreed(number)
@@ -212,14 +170,14 @@ class Coordinator:
     def _cost(self, length: int) -> Spend:
         return spend_of(self._mechanism.spends(self._release(length)), self._mechanism.unit)
 
-    def _check_budget(self, spend: Spend) -> None:
-        budget, epsilon = self._recipe.budget, spend.epsilon(self._recipe.budget.delta)
-        if 0 < budget.epsilon < epsilon:
-            before = self._spent.epsilon(budget.delta)
+    def _check_budget(self, cost: Spend) -> None:
+        budget = self._recipe.budget
+        if not affords(self._spent, cost, budget.epsilon, budget.delta):
+            spent = self._spent.epsilon(budget.delta)
             raise BudgetExhausted(
-                f"epsilon {before:.3g} of {budget.epsilon:.3g} is spent for a {self._mechanism.unit} at delta "
-                f"{budget.delta:.0e} and another round would make it {epsilon:.3g}: the run ends after "
-                f"{self.rounds_done} rounds with {budget.epsilon - before:.3g} left"
+                f"{self._spent.describe(budget.delta)} is spent of a budget of {budget.epsilon:g}, and another round "
+                f"would make it {(self._spent + cost).epsilon(budget.delta):.3g}: the run ends after "
+                f"{self.rounds_done} rounds with {budget.epsilon - spent:.3g} left"
             )
 
     def _public_spend(self, spent: Spend) -> tuple[float, float]:
@@ -234,83 +192,3 @@ class Coordinator:
             run, number, attempt, self._prior.hash(), self._recipe.hash(), head, self._identity.key, roster,
             schedule.dropouts, schedule.colluders, length, encoding,
         )  # fmt: skip
-
-
-@dataclass
-class Training:
-    """A run in this process: its folder, family, sites and coordinator."""
-
-    recipe: Recipe
-    family: Family
-    run: RunFolder
-    agents: list[Agent]
-    engine: Metered
-    coordinator: Coordinator
-
-    def learned(self) -> LearnedPrior:
-        """Return the prior of the last finished round, ready to adapt."""
-        return LearnedPrior(self.recipe.learner, self.coordinator.prior, self.family.spec)
-
-
-def start(recipe: Recipe, folder: Path, data: Path | None = None) -> Training:
-    """Claim a folder for a run, or take one up again where it was left."""
-    family = recipe.tasks.load(data)
-    run = RunFolder(folder)
-    run.begin(recipe, family)
-    identity = load_or_make_identity(folder / "coordinator" / "identity.json")
-    agents = simulate_sites(recipe, family, run, identity)
-    roster = tuple(Member(agent.name, agent.identity.key) for agent in agents)
-    engine = Metered(InProcess({seat: agent.receive for seat, agent in enumerate(agents)}))
-    coordinator = Coordinator(recipe, run, identity, roster)
-    coordinator.open(engine, family)
-    return Training(recipe, family, run, agents, engine, coordinator)
-
-
-def train(recipe: Recipe, folder: Path, data: Path | None = None, watch: Watch | None = None) -> LearnedPrior:
-    """Train to the end, or on from where the run was left; return the prior.
-
-    Where the privacy budget ends before the schedule does, the run ends with the rounds it could pay.
-    """
-    training = start(recipe, folder, data)
-    train_rounds(training, watch)
-    return training.learned()
-
-
-def train_rounds(training: Training, watch: Watch | None = None) -> str:
-    """Run what is left of the schedule and save the prior; return why it stopped early, or nothing."""
-    coordinator, rounds, stopped = training.coordinator, training.recipe.schedule.rounds, ""
-    for number in range(coordinator.rounds_done + 1, rounds + 1):
-        before = cost_of(training)
-        try:
-            coordinator.step(training.engine)
-        except BudgetExhausted as reason:
-            if coordinator.rounds_done == 0:
-                raise
-            stopped = str(reason)
-            break
-        cost = {name: amount - before.get(name, 0.0) for name, amount in cost_of(training).items()}
-        report = Report(number, cost, _curve(training, number))
-        with training.run.metric_lines.open("a") as file:
-            file.write(json.dumps(report._asdict()) + "\n")
-        if watch is not None:
-            watch(report)
-    if not training.run.prior.exists() or load_prior(training.run.prior).hash() != coordinator.prior.hash():
-        save_prior(coordinator.prior, training.run.prior)
-    return stopped
-
-
-def _curve(training: Training, number: int) -> list[tuple[str, str, float]]:
-    """Return how each site does on its own tasks, about twenty times in a run."""
-    schedule = training.recipe.schedule
-    if number % max(1, schedule.rounds // CURVE_POINTS) and number not in (1, schedule.rounds):
-        return []
-    return curve_point(training.learned(), training.family.train, schedule.shots, schedule.queries, schedule.seed)
-
-
-def cost_of(training: Training) -> dict[str, float]:
-    """Return what the run has cost in this process so far: seconds and bytes by phase, seconds at the sites by kind."""
-    cost = dict(training.engine.cost)
-    for agent in training.agents:
-        for kind, seconds in {**agent.seconds, **getattr(agent.contributor, "seconds", {})}.items():
-            cost[f"{kind}.seconds"] = cost.get(f"{kind}.seconds", 0.0) + seconds
-    return cost
