@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from commonprior.canonical import digest, encode
 from commonprior.errors import InputError, ProtocolError
-from commonprior.session import COORDINATOR, Session
+from commonprior.session import COORDINATOR, Session, consistency_statement
 from commonprior.sums._keys import draw
 from commonprior.sums._masked_party import MaskedParty, Released
 from commonprior.sums._masks import add_streams, pair_stream, self_stream
@@ -181,14 +181,15 @@ def test_attack_signatures_that_are_too_few_repeated_or_over_something_else(play
 
 
 def test_attack_a_signature_of_a_site_that_dropped_out_does_not_count(play):
-    attempt = play(n=6, dropouts=2)
-    done = attempt.finish({5: "masked"}, start="start")
-    again = play(n=6, dropouts=2, seed=1)
-    again.finish({5: "masked", **dict.fromkeys((1, 2), "unmask")})
-    stranger = [5, again.parties[5]._identity.sign(done.statement)]
-    signatures = again.body(again.outbox[1], 1)["signatures"]
+    attempt = play(n=6, dropouts=2).until("masked")
+    attempt.hold("masked", absent=[5])
+    proposed = attempt.body(attempt.outbox[1], 1)
+    attempt.hold("consistency")
+    statement = consistency_statement(attempt.session, proposed["survivors"], proposed["commitments"])
+    true = attempt.body(attempt.outbox[1], 1)["signatures"]
+    stranger = [5, attempt.parties[5]._identity.sign(statement)]
     with pytest.raises(ProtocolError, match=r"signatures of seats \[5\], who are not among the survivors"):
-        again.ask(1, again.request("unmask", 1, {"signatures": [*signatures[:4], stranger]}))
+        attempt.ask(1, attempt.request("unmask", 1, {"signatures": [*true[:4], stranger]}))
 
 
 # What the consistency round refuses.

@@ -127,10 +127,11 @@ def test_declared_categories_are_one_hot():
 def test_undeclared_categories_are_hashed_by_name_alone():
     column = completed(Column("cell", "categorical"))
     values = categories(["HeLa", "A549", "HeLa"], column)
-    digest = hashlib.sha256(b"cell=HeLa").digest()
-    slot = int.from_bytes(digest[:8], "big") % 16
-    assert values[0, slot] == (1 if digest[8] & 1 else -1)
+    for row, word in zip(values, [b"HeLa", b"A549"], strict=False):
+        digest = hashlib.sha256(b"cell=" + word).digest()
+        assert row[int.from_bytes(digest[:8], "big") % 16] == (1 if digest[8] & 1 else -1)
     assert (np.abs(values).sum(1) == 1).all()
+    assert {*values[0], *values[1]} == {-1, 0, 1}
     np.testing.assert_array_equal(values[0], values[2])
     np.testing.assert_array_equal(categories(["never seen before", "HeLa"], column)[1], values[0])
     other = categories(["HeLa"], completed(Column("cell line", "categorical")))

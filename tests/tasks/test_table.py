@@ -94,6 +94,23 @@ def test_each_site_scales_by_its_own_rows(tmp_path):
     )
 
 
+def test_sites_of_one_file_do_not_share_a_scale(tmp_path):
+    frame = rows(sites=2, tasks=1)
+    frame.loc[frame["lab"] == "lab1", "dose"] *= 1000
+    write(tmp_path, a=frame.sample(frac=1, random_state=0))
+    family = Table("y", task="assay", site="lab", file="a.csv").load(tmp_path)
+    one, two = (np.sort(everything(family.train[lab][0]).values[:, 0]) for lab in ("lab0", "lab1"))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_rows_of_one_molecule_share_a_group_however_it_is_spelled(tmp_path):
+    frame = pd.DataFrame({"smiles": ["CCO", "CCC", "OCC", "CCN"], "y": [1.0, 2, 3, 4]})
+    write(tmp_path, a=frame)
+    groups = Table("y", file="a.csv").load(tmp_path).train["a"][0].groups
+    assert groups[0] == groups[2]
+    assert len(set(groups)) == 3
+
+
 def test_public_constants_scale_the_transformed_number_alike_everywhere(tmp_path):
     write(tmp_path, a=rows(sites=2, tasks=1))
     columns = (Column("dose", transform="log10", centre=2.0, spread=0.5),)

@@ -85,6 +85,14 @@ def test_every_class_is_in_the_support_where_shots_allow():
         assert np.bincount(task.support.y).tolist() == [38, 1, 1]
 
 
+def test_a_row_is_spared_from_a_class_that_has_more():
+    scarce = pool(np.arange(4), [0, 0, 0, 1], 2)
+    for seed in range(20):
+        task = scarce.episode(np.random.default_rng(seed), 10, 10)
+        assert sorted(task.support.y[task.support.mask > 0]) == [0, 0, 1]
+        assert task.query.y[task.query.mask > 0].tolist() == [0]
+
+
 def test_two_rows_of_two_classes_still_leave_a_query():
     task = pool([0, 1], [0, 1], 2).episode(np.random.default_rng(0), 5, 5)
     assert (task.support.mask.sum(), task.query.mask.sum()) == (1, 1)

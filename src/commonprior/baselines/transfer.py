@@ -71,7 +71,7 @@ class Transfer(Baseline):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(baseline: Transfer, kind: str, params: Tensors, state: Any, batch: Batch) -> tuple[Any, Any]:
-    rows = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[2:])), batch)
+    rows = jax.tree.map(lambda leaf: jnp.reshape(leaf, (leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])), batch)
     gradient = jax.grad(lambda p: loss(baseline.network, kind, p, rows))(params)
     updates, state = optax.adam(baseline.pretrain_rate).update(gradient, state)
     return optax.apply_updates(params, updates), state

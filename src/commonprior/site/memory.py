@@ -79,7 +79,8 @@ class SiteLog:
 
     def remember(self, round_: int, memory: Tensors) -> None:
         """Keep what the site remembers after a round; the one before is kept too, for a round that is repeated."""
-        write_whole(self._file(round_), save({k: np.ascontiguousarray(v) for k, v in memory.items()}))
+        if memory:
+            write_whole(self._file(round_), save({k: np.ascontiguousarray(v) for k, v in memory.items()}))
         self._file(round_ - 2).unlink(missing_ok=True)
 
     def recall(self, round_: int) -> Tensors:

@@ -65,9 +65,7 @@ def pools(
             if reason:
                 dropped[reason] += 1
                 continue
-            if task in found.setdefault(site, {}):
-                raise DataError(f"{source.path}: task {task!r} of site {site!r} is in another table too; join them")
-            found[site][task] = pool
+            found.setdefault(site, {})[task] = pool
     return {site: [found[site][t] for t in sorted(found[site])] for site in sorted(found)}, dropped
 
 
