@@ -66,9 +66,7 @@ class _FewShot(BaseEstimator, abc.ABC):
             _LOG.warning("no prior given: %s falls back on a Gaussian process of this one task", type(self).__name__)
         elif self.prior_.spec.target.kind != self._kind:
             kind = self.prior_.spec.target.kind
-            raise ModelError(
-                f"{type(self).__name__}: the prior is for {kind}, not for {self._kind}; take the other one"
-            )
+            raise ModelError(f"{type(self).__name__}: the prior is for {kind}, not {self._kind}; take the other one")
         table = self._table(X, reset=True)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         return self._learn(table, self._labels(X, y), known)

@@ -30,9 +30,7 @@ def test_every_task_starts_from_its_own_key(spec, pool, network, episodes):
     tasks, keys = episodes([pool("t")], 4)
     (predictor,) = FromScratch(network, steps=1).prepare(spec, {}, 0).values()
     twice = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (tasks.support, tasks.query.x))
-    means = [
-        predict_tasks(predictor, *twice, keys[np.array(pair)]).mean for pair in ((0, 0),)
-    ][0]  # fmt: skip
+    means = predict_tasks(predictor, *twice, keys[np.array([0, 0])]).mean
     np.testing.assert_array_equal(means[0], means[1])
     other = predict_tasks(predictor, *twice, jax.random.split(keys[0])).mean
     assert not np.allclose(other[0], other[1])

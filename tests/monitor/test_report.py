@@ -91,7 +91,7 @@ def comparison(means: dict[str, float], width: float = 0.02, shots: int = 5, met
 def predictions(n: int = 100) -> pd.DataFrame:
     """Truths of which every tenth lies outside its 90% interval."""
     truth = np.linspace(0, 5, n)
-    mean = truth + np.where(np.arange(n) % 10 == 0, 0.5, 0.05)
+    mean = truth + np.where(np.arange(n) % 10 == 0, 0.17, 0.16)
     return pd.DataFrame({"task": [f"t{i % 7}" for i in range(n)], "truth": truth, "mean": mean, "sd": np.full(n, 0.1)})
 
 
@@ -150,6 +150,7 @@ def test_pictures_take_the_colours_of_the_page(page: Page) -> None:
     assert "stroke:var(--accent)" in drawn
     assert all(rule.partition(":")[2].startswith(("var(--", "none")) for rule in drawn)
     assert all(label for label in page.values("aria-label"))
+    assert page.count("text") > 20
 
 
 @pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", '"><img src=x onerror=y>', "'&amp;</svg></style>"])
@@ -359,6 +360,7 @@ def test_what_is_not_a_number_is_left_out() -> None:
     everything = written.text + " ".join(v for _, a in written.elements for v in a.values())
     assert not re.search(r"\b(nan|inf)\b", everything, re.IGNORECASE)
     assert "3 rows without finite numbers left out" in written.text
+    assert "0.600 in round 2, 0.100 in round 20" in written.text
 
 
 def test_one_task_has_no_interval() -> None:

@@ -118,6 +118,34 @@ def test_attack_packets_of_rubbish_for_many_are_said_to_come_from_the_dealer(pla
     assert done.culprits == ()
 
 
+def test_attack_a_dealer_that_leaves_a_peer_out_or_deals_to_itself(play):
+    attempt = play().until("shares")
+    body = attempt.body(attempt.ask(1, attempt.outbox[1]))
+    packets = body["packets"]
+    for wrong in (packets[:2], [], [packets[0], [1, packets[0][1]], *packets[1:]]):
+        with pytest.raises(ProtocolError, match=r"seat 1 dealt to seats \[.*\], expected its peers \[0, 2, 3\]"):
+            attempt.tell("shares", 1, attempt.answer("shares", 1, {**body, "packets": wrong}))
+    misdirected = [[0, packets[1][1]], *packets[1:]]
+    with pytest.raises(ProtocolError, match="packet frame is for seat 2, not for seat 0"):
+        attempt.tell("shares", 1, attempt.answer("shares", 1, {**body, "packets": misdirected}))
+
+
+def test_attack_an_opening_of_the_wrong_secrets(play):
+    attempt = play(n=5).until("masked")
+    attempt.hold("masked", absent=[4])
+    attempt.hold("consistency")
+    body = attempt.body(attempt.ask(1, attempt.outbox[1]))
+    for wrong in (
+        {"seeds": body["seeds"][:-1]},
+        {"keys": []},
+        {"seeds": [*body["seeds"], body["keys"][0]]},
+        {"keys": [body["seeds"][0], *body["keys"]]},
+        {"seeds": body["keys"], "keys": body["seeds"]},
+    ):
+        with pytest.raises(ProtocolError, match=r"seat 1 opened seeds of .* expected \[0, 1, 2, 3\] and \[4\]"):
+            attempt.tell("unmask", 1, attempt.answer("unmask", 1, {**body, **wrong}))
+
+
 def test_attack_a_masked_input_for_other_peers_than_everyone_s(play):
     attempt = play().until("masked")
     body = attempt.body(attempt.ask(1, attempt.outbox[1]))

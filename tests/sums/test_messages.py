@@ -110,28 +110,73 @@ def test_a_site_s_signed_nonsense_never_makes_a_wrong_sum(play, kind, data):
         np.testing.assert_array_equal(done.value, sum(attempt.vectors[s] for s in done.survivors))
 
 
+HASH, KEY, SIGNATURE, SHARE = bytes(32), bytes(32), bytes(64), bytes(33)
+READERS = {
+    "keys": (messages.read_public_keys, {"mask": KEY, "channel": KEY, "commitment": HASH}),
+    "keys relay": (lambda body: messages.read_key_frames(body, 3), {"keys": [b"", b"a", b"b"]}),
+    "dealing": (lambda body: messages.read_dealing(body, 3), {"packets": [[0, b"a"], [2, b""]], "own": HASH}),
+    "packet": (lambda body: messages.read_packet(body, 114), {"sealed": bytes(114), "seed": HASH, "key": HASH}),
+    "packets relay": (lambda body: messages.read_packet_frames(body, 3), {"packets": [[1, b"a"], [2, b"b"]]}),
+    "masked": (lambda body: messages.read_masked(body, 3, 20), {"peers": [0, 2], "words": bytes(20)}),
+    "values": (lambda body: messages.read_values(body, 20), {"words": bytes(20)}),
+    "survivors": (lambda body: messages.read_survivors(body, 3), {"survivors": [0, 1], "commitments": [HASH, HASH]}),
+    "signature": (messages.read_signature, {"signature": SIGNATURE}),
+    "signatures": (lambda body: messages.read_signatures(body, 3), {"signatures": [[0, SIGNATURE], [2, SIGNATURE]]}),
+    "opening": (lambda body: messages.read_opening(body, 3), {"seeds": [[0, SHARE], [1, b""]], "keys": [[2, SHARE]]}),
+    "secrets": (lambda body: Secrets.decode(encode(body)), {"seeds": [[0, b"a"]], "dropped": [], "mask_keys": []}),
+}
+READER = pytest.mark.parametrize(("read", "body"), READERS.values(), ids=READERS)
+
+
+@READER
+@FUZZ
+@given(value=junk)
+def test_every_reader_refuses_junk_in_one_way(read, body, value):
+    with pytest.raises(MalformedMessage):
+        read(value)
+
+
+@READER
+def test_every_reader_takes_exactly_its_fields(read, body):
+    assert read(body)
+    for wrong in ({**body, "more": None}, *({k: v for k, v in body.items() if k != name} for name in body)):
+        with pytest.raises(MalformedMessage):
+            read(wrong)
+
+
+@READER
+def test_every_reader_takes_exact_sizes(read, body):
+    for name, value in body.items():
+        if isinstance(value, bytes):
+            for wrong in (value[:-1], value + b"\0", b""):
+                with pytest.raises(MalformedMessage, match=f"of {len(wrong)} bytes, expected {len(value)}"):
+                    read({**body, name: wrong})
+
+
 @pytest.mark.parametrize(
-    "read",
+    ("name", "change", "why"),
     [
-        messages.read_public_keys,
-        lambda body: messages.read_key_frames(body, 3),
-        lambda body: messages.read_dealing(body, 3),
-        lambda body: messages.read_packet(body, 114),
-        lambda body: messages.read_packet_frames(body, 3),
-        lambda body: messages.read_masked(body, 3, 20),
-        lambda body: messages.read_values(body, 20),
-        lambda body: messages.read_survivors(body, 3),
-        messages.read_signature,
-        lambda body: messages.read_signatures(body, 3),
-        lambda body: messages.read_opening(body, 3),
-        lambda body: Secrets.decode(encode(body)),
+        ("keys relay", {"keys": [b""] * 4}, "at most 3 frames"),
+        ("keys relay", {"keys": [None]}, "expected bytes, got NoneType"),
+        ("survivors", {"commitments": [HASH]}, "2 survivors with 1 commitments"),
+        ("survivors", {"commitments": [HASH, b""]}, "commitment of 0 bytes, expected 32"),
+        ("signatures", {"signatures": [[0, b""]]}, "signature of 0 bytes, expected 64"),
+        ("opening", {"keys": [[2, b"a"]]}, "share of 1 bytes, expected 33"),
+        ("dealing", {"packets": [[0]]}, r"expected \[seat, bytes\]"),
     ],
 )
-@FUZZ
-@given(body=junk)
-def test_every_reader_refuses_junk_in_one_way(read, body):
-    with pytest.raises(MalformedMessage):
-        read(body)
+def test_what_is_inside_a_list_is_read_as_strictly(name, change, why):
+    read, body = READERS[name]
+    with pytest.raises(MalformedMessage, match=why):
+        read({**body, **change})
+
+
+@pytest.mark.parametrize(("kind", "phase"), [("masked", "keys"), ("plain", "values")])
+def test_a_request_that_says_nothing_has_no_body(play, kind, phase):
+    attempt = play(play={"sum": KINDS[kind]}).until(phase)
+    with pytest.raises(MalformedMessage, match=f"a {phase} request has no body"):
+        attempt.ask(0, attempt.request(phase, 0, {}))
+    assert attempt.ask(0, attempt.outbox[0])
 
 
 @pytest.mark.parametrize(

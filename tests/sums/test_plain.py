@@ -69,3 +69,10 @@ def test_a_guard_stops_the_vector_and_the_signature(play):
 def test_integers_that_do_not_fit_are_refused(session, identities):
     with pytest.raises(InputError, match="expected 5 integers"):
         Plain().party(session(), 0, identities[0], np.zeros(4, np.int64), bytes, lambda seats: None)
+
+
+def test_a_signature_over_another_statement_does_not_count(plain):
+    attempt = plain().until("consistency")
+    signature = attempt.parties[1]._identity.sign(bytes(32))
+    with pytest.raises(ProtocolError, match="seat 1 did not sign the statement"):
+        attempt.tell("consistency", 1, attempt.answer("consistency", 1, {"signature": signature}))

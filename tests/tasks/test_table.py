@@ -225,7 +225,7 @@ def test_the_kind_of_target_is_inferred(tmp_path, labels, kind, classes, suffix)
 
 def test_said_classes_keep_their_order(tmp_path):
     write(tmp_path, a=rows(sites=1, tasks=1).assign(y=[2, 10, 2, 10, 1, 1]))
-    table = Table("y", task="assay", site="lab", file="a.csv", kind="classification")
+    table = Table("y", task="assay", site="lab", file="a.csv", target_kind="classification")
     family = table.load(tmp_path)
     assert family.spec.target.classes == ("1", "2", "10")
     assert family.train["lab0"][0].y.tolist() == [1, 2, 1, 2, 0, 0]

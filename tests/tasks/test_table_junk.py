@@ -80,7 +80,7 @@ def check(family):
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(frame=frames(), drop=st.booleans(), kind=st.sampled_from(["", "regression", "classification"]))
 def test_any_table_becomes_a_family_or_one_sentence(frame, drop, kind):
-    table = Table("y", task="task", site="lab", file="t.csv", kind=kind, drop_small_tasks=drop)
+    table = Table("y", task="task", site="lab", file="t.csv", target_kind=kind, drop_small_tasks=drop)
     try:
         family = table.gather([("", "t.csv", frame)])
     except DataError as error:

@@ -66,7 +66,7 @@ def table(**fields):
         (HEADER + "t,1,A,1\nt,1,A,2\n", {}, "t.csv, task 't' of site 't': the same inputs in every row"),
         (
             GOOD,
-            {"kind": "classification", "classes": ("0.5", "1.5")},
+            {"target_kind": "classification", "classes": ("0.5", "1.5")},
             "t.csv, row 4, column 'y': found '2.5', expected one of the classes '0.5', '1.5'",
         ),
         (
@@ -158,7 +158,7 @@ def test_a_parquet_cell_that_is_no_cell(tmp_path):
         ({"min_rows": 1}, "tasks.min_rows: 1; expected at least 2"),
         ({"valid_fraction": -0.1}, "valid_fraction -0.1"),
         ({"valid_fraction": 0.6, "test_fraction": 0.4}, "less than 1 together"),
-        ({"kind": "regression", "classes": ("a", "b")}, "tasks.classes: a regression has none"),
+        ({"target_kind": "regression", "classes": ("a", "b")}, "tasks.classes: a regression has none"),
         ({"classes": ("a",)}, "at least two classes, each once"),
         ({"classes": ("a", "a")}, "at least two classes, each once"),
         ({"spread": 0.0}, "tasks.spread: 0.0"),

@@ -51,7 +51,7 @@ class SingleTaskGp(Baseline):
 
     steps: int = 100
     rate: float = 0.1
-    subset: int = 128
+    subset: int = 64
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, subset=self.subset)

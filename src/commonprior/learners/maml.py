@@ -44,9 +44,10 @@ class Maml(Learner):
     def init(self, spec: TaskSpec, key: Array) -> Prior:
         """Return fresh weights. Raises `ModelError` where `adapts` names nothing."""
         params = _objective.fresh(self.network, spec, key)
+        names = sorted(_objective.weights(params))
         for prefix in self.adapts:
-            if not any(_begins(name, prefix) for name in _objective.weights(params)):
-                raise ModelError(f"adapts: no parameter's name begins with {prefix!r}; there are {', '.join(params)}")
+            if not any(_begins(name, prefix) for name in names):
+                raise ModelError(f"adapts: no parameter's name begins with {prefix!r}; there are {', '.join(names)}")
         return self.server.begin(params)
 
     def length(self, prior: Prior) -> int:

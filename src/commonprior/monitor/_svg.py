@@ -29,7 +29,7 @@ _VARIABLES = MappingProxyType({
 })  # fmt: skip
 
 _STYLE = MappingProxyType({
-    "svg.fonttype": "none", "svg.hashsalt": "commonprior", "text.parse_math": False, "axes.unicode_minus": True,
+    "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True,
     "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": 9.0, "ytick.labelsize": 9.0,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": MUTED, "xtick.color": MUTED, "ytick.color": MUTED,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,

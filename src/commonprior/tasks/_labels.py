@@ -48,7 +48,7 @@ def infer_kind(series: Sequence[tuple[str, pd.Series]], name: str) -> str:
             at = int(np.argmax(not_number))
             wrong = f"{place(path, cells.index[at], name)}: found {shown(cells.iloc[at])}"
     if numbers_ > others > 0:
-        raise DataError(f"{wrong} among {numbers_} numbers; correct it, or say kind = 'classification'")
+        raise DataError(f"{wrong} among {numbers_} numbers; correct it, or say target_kind = 'classification'")
     return "classification" if others or (numbers_ and binary) else "regression"
 
 
@@ -60,7 +60,7 @@ def infer_classes(series: Sequence[tuple[str, pd.Series]], name: str) -> tuple[s
     if len(found) > MOST_CLASSES:
         raise DataError(
             f"{series[0][0]}, column {name!r}: {len(found)} distinct labels, such as {shown(min(found))}; expected at "
-            f"most {MOST_CLASSES} classes; list them in `classes`, or say kind = 'regression'"
+            f"most {MOST_CLASSES} classes; list them in `classes`, or say target_kind = 'regression'"
         )
     if len(found) < 2:
         raise DataError(

@@ -35,8 +35,8 @@ class Table(TaskSource):
 
     What a recipe leaves open is inferred. `columns`: all but task, site, target and `ignore`; a name with `smiles` or
     `formula` in it says so, numbers are numeric, text of up to 32 distinct values is categorical (hashed), other text
-    is refused. `kind`: labels that are all 0 or 1, booleans or text are classes, other numbers a regression. Sites
-    that train together for real must list `columns` and `classes`, so that all mean the same.
+    is refused. `target_kind`: labels that are all 0 or 1, booleans or text are classes, other numbers a regression.
+    Sites that train together for real must list `columns` and `classes`, so that all mean the same.
 
     Missing inputs are 0 in `values` or `counts` and 0 in `present`. Numbers are transformed, then scaled by a column's
     public centre and spread (in the transformed unit), else by the site's own median and interquartile range, and
@@ -53,7 +53,7 @@ class Table(TaskSource):
     site: str = ""
     columns: tuple[Column, ...] = ()
     ignore: tuple[str, ...] = ()
-    kind: Literal["", "regression", "classification"] = ""
+    target_kind: Literal["", "regression", "classification"] = ""
     classes: tuple[str, ...] = ()
     unit: str = ""
     transform: Literal["none", "log10"] = "none"
@@ -86,8 +86,10 @@ class Table(TaskSource):
                 f"tasks: valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction}; expected 0 or "
                 f"more each, and less than 1 together"
             )
-        if self.kind != "classification" and self.kind != "" and self.classes:
-            raise RecipeError("tasks.classes: a regression has none; leave classes out, or say kind = 'classification'")
+        if self.target_kind != "classification" and self.target_kind != "" and self.classes:
+            raise RecipeError(
+                "tasks.classes: a regression has none; leave them out, or say target_kind = 'classification'"
+            )
         if self.classes and not len(set(self.classes)) == len(self.classes) >= 2:
             raise RecipeError(f"tasks.classes: {list(self.classes)}; expected at least two classes, each once")
         if not self.spread > 0:
@@ -183,7 +185,7 @@ class Table(TaskSource):
         columns = check_columns(self.columns, taken) if self.columns else infer_columns(frames, taken)
         self._check_converted(columns)
         labels = [(path, column_of(frame, self.target)) for path, frame in frames]
-        kind = self.kind or ("classification" if self.classes else infer_kind(labels, self.target))
+        kind = self.target_kind or ("classification" if self.classes else infer_kind(labels, self.target))
         if kind == "regression":
             own = (self.unit, (), self.transform, self.scaling, self.centre, self.spread)
             return TaskSpec(Target(self.target, "regression", *own), columns)
