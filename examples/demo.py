@@ -42,7 +42,7 @@ def share_within(run: Path, tolerance: float) -> float:
 
 def main() -> None:
     """Train, compare, check."""
-    console, start = Console(highlight=False), time.perf_counter()
+    console, start = Console(highlight=False, soft_wrap=True), time.perf_counter()
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
     run, recipe = runs / "nanothermal", HERE / "nanothermal.toml"
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from commonprior.errors import CommonPriorError, InputError
 
@@ -20,7 +19,7 @@ app = typer.Typer(
 )  # fmt: skip
 keys = typer.Typer(help="Make identities, show them, and say whom a site trusts.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 DataOption = Annotated[Path | None, typer.Option("--data", envvar="COMMONPRIOR_DATA", help="Folder with the data.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")]
@@ -179,12 +178,9 @@ def _hex(text: str, where: str) -> bytes:
 
 
 def _print_pairs(rows: dict[str, str]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for left, right in rows.items():
-        table.add_row(left, right)
-    console.print(table)
+    from commonprior.commands import print_pairs
+
+    print_pairs(console, rows)
 
 
 def _write_json(path: Path | None, value: Any) -> None:

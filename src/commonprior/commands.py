@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
@@ -75,7 +76,7 @@ def train(path: Path, data: Path | None, folder: Path, flags: TableFlags, consol
         console.print(stopped, style="yellow")
     report_run(folder)
     figures = training.coordinator.figures()
-    _pairs(console, {
+    print_pairs(console, {
         "prior": str(run.prior), "privacy": figures.privacy, "head": figures.head, "report": str(run.report),
     })  # fmt: skip
     _write_json(out, figures._asdict())
@@ -183,7 +184,7 @@ def doctor(console: Console, out: Path | None) -> None:
     for kind in plugin.kinds(commonprior.sums):
         cls: Any = plugin.load(commonprior.sums, SecureSum, kind)
         facts[f"sum {kind}"] = cls.insecure or (cls.__doc__ or "").strip().splitlines()[0]
-    _pairs(console, facts)
+    print_pairs(console, facts)
     _write_json(out, facts)
 
 
@@ -192,13 +193,11 @@ def _bar(console: Console) -> Progress:
                     TextColumn("left"), TimeRemainingColumn(), console=console)  # fmt: skip
 
 
-def _pairs(console: Console, rows: dict[str, str]) -> None:
-    grid = Grid(box=None, show_header=False, pad_edge=False)
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
+def print_pairs(console: Console, rows: dict[str, str]) -> None:
+    """Print names and values, one a line; a hash is never broken, so that it can be copied."""
+    width = max(map(len, rows))
     for left, right in rows.items():
-        grid.add_row(left, right)
-    console.print(grid)
+        console.print(f"[bold]{left:<{width}}[/bold]  {escape(right)}", soft_wrap=True)
 
 
 def _frame(console: Console, frame: pd.DataFrame, title: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from commonprior.errors import RunError
+from commonprior.errors import ModelError, RunError
 from commonprior.ledger.journal import Journal
 from commonprior.predictor import LearnedPrior
 from commonprior.recipe import Recipe, read_recipe
@@ -28,10 +28,16 @@ def open_run(folder: Path) -> tuple[Recipe, LearnedPrior]:
     run = RunFolder(folder)
     if not run.recipe.exists():
         raise RunError(f"{folder}: no run here; name a folder that `commonprior train` made")
-    recipe, opening = read_recipe(run.recipe), Journal(run.journal).opening
+    recipe, journal = read_recipe(run.recipe), Journal(run.journal)
+    opening, last = journal.opening, journal.last_round
     if opening is None:
         raise RunError(f"{folder}: the run has not begun; run `commonprior train` with its recipe")
-    prior = run.latest_prior()
+    prior, named = run.latest_prior(), last.prior if last else opening.prior
+    if prior.hash() != named:
+        raise ModelError(
+            f"{folder}: its prior is not the prior that the record names ({named.hex()[:16]}…); restore the file, or "
+            f"delete it and run `commonprior train` again"
+        )
     return recipe, LearnedPrior(recipe.learner, prior, spec_from(opening.spec, str(run.journal)))
 
 

@@ -212,6 +212,11 @@ def test_time_and_bytes_add_up(page: Page) -> None:
     assert "takes 4 bytes each way: here it is 50% of that up and 125% down" in text
 
 
+def test_a_phase_that_cost_nothing_is_left_out() -> None:
+    idle = pd.DataFrame({"round": [1, 1], "measure": ["enrol.seconds", "enrol.up"], "value": [0.0, 0.0]})
+    assert "enrol" not in Page(render(run(costs=pd.concat([costs(20, 2), idle])))).text
+
+
 def test_sites_that_work_at_once_are_not_subtracted_from_the_clock() -> None:
     text = Page(render(run(costs=costs(20, 2, learning=3.0)))).text
     assert "Network and rest" not in text
@@ -288,6 +293,8 @@ def test_one_contestant_far_behind_does_not_squeeze_the_others() -> None:
     table = comparison({"federated": 0.5, "random_forest": 0.4, "from_scratch": -300.0})
     text = Page(render(run(comparison=table))).text
     assert "An arrow: beyond the axis." in text
+    table = comparison({"federated": 0.5, "random_forest": 0.4, "from_scratch": 0.3})
+    assert "An arrow: beyond the axis." not in Page(render(run(comparison=table))).text
     assert "−300.000" in text
 
 

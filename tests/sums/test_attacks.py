@@ -167,7 +167,7 @@ def test_attack_two_statements_succeeds_where_a_site_is_rolled_back_in_the_middl
 
 def test_attack_signatures_that_are_too_few_repeated_or_over_something_else(play):
     attempt = play(n=5).until("unmask")
-    true = dict(map(tuple, attempt.body(attempt.outbox[1], 1)["signatures"]))
+    true = {s: attempt.body(answer)["signature"] for s, answer in attempt.heard["consistency"].items()}
     for signatures in (
         [],
         [[s, true[s]] for s in (0, 1, 2)],

@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_only_the_masked_input_is_written_down_before_it_leaves(play, phase):
     assert bool(step.persist) == (phase == "masked")
     assert step.done == (Finished((0, 1, 2, 3)) if phase == "unmask" else None)
     if step.persist:
-        record = decode(step.persist)
+        record: Any = decode(step.persist)
         assert (record["session"], record["seat"]) == (attempt.session.hash, 1)
         assert record["commitment"] == commit(attempt.body(step.send[0][1])["words"])
 

@@ -1,5 +1,7 @@
 """Hostile bytes: whatever arrives, a machine raises `ProtocolError` and goes on, and a sum is never wrong."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ def mutated(draw, value):
     if isinstance(value, dict | list) and value and draw(st.integers(0, 4)):
         keys = sorted(value) if isinstance(value, dict) else range(len(value))
         at = draw(st.sampled_from(list(keys)))
-        copy = value.copy()
+        copy: Any = value.copy()
         match draw(st.sampled_from(["change", "change", "change", "drop", "again"])):
             case "change":
                 copy[at] = draw(mutated(value[at]))

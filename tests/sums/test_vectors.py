@@ -9,6 +9,7 @@ not in here.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def identity(number):
 
 
 def make_session(identities, **changes):
-    fields = {
+    fields: dict[str, Any] = {
         "run": bytes(16), "round": 3, "attempt": 1, "base": b"\x01" * 32, "recipe": b"\x02" * 32, "head": b"\x03" * 32,
         "coordinator": identities[3].key, "roster": tuple(Member(f"site {s}", identities[s].key) for s in range(3)),
         "dropouts": 1, "colluders": 0, "length": 5, "encoding": Encoding(3, 8, 200_000, 4),
@@ -56,6 +57,7 @@ def make_session(identities, **changes):
 def hold_round(session, identities):
     """Hold a round in which the middle site drops out before its masked input; return its frames and its end."""
     sum_, heard, outbox = Masked(), {}, {}
+    step: Any = None
     parties = [
         sum_.party(session, s, identities[s], np.array(x), csprng(f"site {s}"), lambda seats: None)
         for s, x in enumerate(INTEGERS)

@@ -36,9 +36,11 @@ def test_a_table_becomes_tasks_by_site(tmp_path):
     write(tmp_path, assays=rows())
     family = Table("y", task="assay", site="lab", file="assays.csv").load(tmp_path)
     folds = [family.train, family.valid, family.test]
-    assert sorted(site for fold in folds for site in fold) == ["lab0", "lab1", "lab2", "lab3"]
-    assert [len(fold) for fold in folds] == [2, 1, 1]
-    assert all([p.name for p in pools] == ["assay0", "assay1", "assay2"] for fold in folds for pools in fold.values())
+    assert [sorted(fold) for fold in folds] == [["lab0", "lab1", "lab2", "lab3"]] * 3, "a handful of labs all train"
+    assert [[len(pools) for pools in fold.values()] for fold in folds] == [[1] * 4] * 3
+    for lab in family.train:
+        held = sorted(pool.name for fold in folds for pool in fold[lab])
+        assert held == ["assay0", "assay1", "assay2"], "each task is in exactly one fold"
     assert family.spec.columns == (Column("dose"), Column("cell", "categorical", slots=16))
     assert (family.spec.target.kind, family.spec.target.name) == ("regression", "y")
     assert "simulation" in family.note

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.special import log_ndtr
+from threadpoolctl import threadpool_limits
 
 from commonprior.baselines import Baseline
 from commonprior.baselines._checks import above, at_least
@@ -81,6 +82,8 @@ class _Gp(Predictor):
     baseline: SingleTaskGp
     spec: TaskSpec
 
+    # On matrices this small, threads only wait for one another: on a busy machine they take ten times as long.
+    @threadpool_limits.wrap(limits=1, user_api="blas")
     def adapt(self, supports: Batch, keys: Array) -> _Posterior:
         check_inputs(self.spec, supports.x, "support")
         task, scale = standardise(Task(supports, supports), self.spec.target)
@@ -97,6 +100,7 @@ class _Gp(Predictor):
         weights = np.linalg.solve(np.swapaxes(factor, 1, 2), np.linalg.solve(factor, y))
         return _Posterior(theta, inputs, mask, factor, weights, unit, offset, scale)
 
+    @threadpool_limits.wrap(limits=1, user_api="blas")
     def predict(self, adapted: _Posterior, x: Array, keys: Array) -> Prediction:
         check_inputs(self.spec, x, "x")
         theta = adapted.theta

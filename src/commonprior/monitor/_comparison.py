@@ -20,6 +20,9 @@ SHARING = frozenset({"pooled", "transfer"})
 MOST_SHOWN = 14
 """More contestants than this are cut to the best ones; the rest fold away."""
 
+_REACH = 2.0
+"""How far beyond the better half an axis may reach, in widths of the better half."""
+
 _LABELS = {
     "federated": ("Federated prior", "the federated prior"),
     "pooled": ("Pooled data", "pooling all data in one place"),
@@ -218,14 +221,13 @@ def shortened(standing: Standing) -> list[Row]:
 
 def span_of(found: list[Standing]) -> tuple[float, float]:
     """Return one axis for all shots. Contestants far behind do not squeeze the others: an arrow stands for them."""
-    every = [end for s in found for row in shortened(s) for end in _ends(row)]
     core = [end for s in found for row in _core(s) for end in _ends(row)]
-    low, high = min(core), max(core)
-    width = high - low or abs(low) or 1.0
-    if max(every) - min(every) <= 5 * width:
-        low, high = min(every), max(every)
-        width = high - low or abs(low) or 1.0
-    return low - 0.04 * width, high + 0.04 * width
+    width = max(core) - min(core) or abs(core[0]) or 1.0
+    reach = min(core) - _REACH * width, max(core) + _REACH * width
+    near = [e for s in found for row in shortened(s) for e in _ends(row) if reach[0] <= e <= reach[1]]
+    low, high = min(near), max(near)
+    margin = 0.04 * (high - low or width)
+    return low - margin, high + margin
 
 
 def _is_beyond(row: Row, span: tuple[float, float]) -> bool:

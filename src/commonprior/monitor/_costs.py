@@ -63,7 +63,7 @@ def costs_of(frame: pd.DataFrame) -> Costs:
             work[name] = work.get(name, 0.0) + value
         else:
             phases.setdefault(name, [0.0, 0.0, 0.0])[("seconds", "up", "down").index(kind)] += value
-    totals = {name: (amounts[0], amounts[1], amounts[2]) for name, amounts in phases.items()}
+    totals = {name: (amounts[0], amounts[1], amounts[2]) for name, amounts in phases.items() if any(amounts)}
     return Costs(len(set(frame["round"])), work, totals)
 
 

@@ -85,8 +85,9 @@ def dot_plot(rows: Sequence[Dot], label: str, span: tuple[float, float], prefix:
         axes = page.add_subplot()
         for y, row in enumerate(rows):
             colour = ACCENT if row.is_reference else INK
-            if row.is_reference:
-                axes.axvline(row.mean, color=ACCENT, linewidth=0.8, linestyle=(0, (1.0, 2.5)), zorder=0)
+            for reference in (other.mean for other in rows if other.is_reference):
+                # In pieces, so that it does not run through the figures above the dots.
+                axes.plot([reference] * 2, [y - 0.17, y + 0.24], color=ACCENT, linewidth=0.8, alpha=0.7, zorder=0)
             if math.isfinite(row.low) and math.isfinite(row.high):
                 axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.6 if row.is_reference else 1.4)
             at = min(max(row.mean, span[0]), span[1])

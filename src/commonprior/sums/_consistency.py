@@ -30,9 +30,11 @@ def commit(sealed: bytes) -> bytes:
     return hashlib.sha256(sealed).digest()
 
 
-def propose(sealed: Mapping[Seat, bytes]) -> Value:
-    """Return the request that shows each survivor whose bytes the coordinator holds, and their commitments."""
-    return {"survivors": sorted(sealed), "commitments": [commit(sealed[seat]) for seat in sorted(sealed)]}
+def propose(session: Session, commitments: Mapping[Seat, bytes]) -> tuple[Agreement, Value]:
+    """Return the agreement that the coordinator wants, and the request that shows it: survivors with commitments."""
+    survivors, given = tuple(sorted(commitments)), [commitments[seat] for seat in sorted(commitments)]
+    agreement = Agreement(survivors, consistency_statement(session, survivors, given))
+    return agreement, {"survivors": list(survivors), "commitments": given}
 
 
 def agree(session: Session, seat: Seat, peers: frozenset[Seat], own: bytes, body: Value, guard: Guard) -> Agreement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, final
 
@@ -9,9 +10,9 @@ from commonprior.canonical import Value
 from commonprior.errors import ProtocolError
 from commonprior.frame import Frame
 from commonprior.identity import Identity
-from commonprior.session import Seat, Session, consistency_statement
+from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
-from commonprior.sums._consistency import commit, propose, require_signature
+from commonprior.sums._consistency import Agreement, commit, propose, require_signature
 from commonprior.sums._keys import commit_seed, matches_mask_key, require_sound
 from commonprior.sums._messages import (
     Opening,
@@ -52,7 +53,8 @@ class MaskedCoordinator(PhasedCoordinator):
         self._dealt: Mapping[Seat, _Dealing] = {}
         self._sealed: Mapping[Seat, bytes] = {}
         self._signatures: Mapping[Seat, bytes] = {}
-        self._statement = b""
+        self._commitments: Mapping[Seat, bytes] = {}
+        self._agreement = Agreement((), b"")
         super().__init__(session, identity, log)
 
     def _read(self, phase: str, opened: Frame, frame: bytes) -> object:
@@ -65,7 +67,7 @@ class MaskedCoordinator(PhasedCoordinator):
                 return self._read_masked(opened.sender, opened.body)
             case "consistency":
                 signature = read_signature(opened.body)
-                require_signature(self._session, opened.sender, self._statement, signature)
+                require_signature(self._session, opened.sender, self._agreement.statement, signature)
                 return signature
             case _:
                 return self._read_opening(opened.sender, opened.body)
@@ -83,13 +85,13 @@ class MaskedCoordinator(PhasedCoordinator):
                 return {seat: {"packets": write_by_seat(self._packets_for(seat))} for seat in answers}
             case "masked":
                 self._sealed = answers
-                survivors = tuple(answers)
-                commitments = [commit(words) for words in answers.values()]
-                self._statement = consistency_statement(self._session, survivors, commitments)
-                return dict.fromkeys(answers, propose(answers))
+                self._commitments = {seat: commit(words) for seat, words in answers.items()}
+                self._agreement, proposal = propose(self._session, self._commitments)
+                return dict.fromkeys(answers, proposal)
             case "consistency":
                 self._signatures = answers
-                shown: Value = {"signatures": write_by_seat(dict(answers))}
+                enough = dict(itertools.islice(answers.items(), self._session.threshold))
+                shown: Value = {"signatures": write_by_seat(enough)}
                 return dict.fromkeys(answers, shown)
             case _:
                 return self._open(answers)
@@ -190,8 +192,8 @@ class MaskedCoordinator(PhasedCoordinator):
         return Aggregate(
             self._session.encoding.from_words(total),
             tuple(self._sealed),
-            tuple(commit(words) for words in self._sealed.values()),
-            self._statement,
+            tuple(self._commitments.values()),
+            self._agreement.statement,
             tuple(self._signatures.items()),
             (*self._sealed.values(), secrets.encode()),
         )

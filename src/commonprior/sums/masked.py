@@ -13,7 +13,8 @@ share, so that whoever breaks the protocol is named where that can be proved.
     unmask       site -> coordinator  shares of survivors' b and of dropped sites' mask keys, never both for one site
 
 The coordinator learns the sum over the survivors, and nothing else as long as fewer than 2·threshold - n sites
-collude with it. What the sum itself gives away only a mechanism's noise can hide.
+collude with it. What the sum itself gives away only a mechanism's noise can hide. `Aggregate.parts` are the survivors'
+masked vectors in order, then what was opened (`_unmask.Secrets`): whoever has them can recompute the sum.
 
 A site's guard is called with the contributing seats three times: with everyone whose keys were relayed, with everyone
 whose packets came (before the masked input leaves), and with the survivors (before the site signs). A retry without

@@ -23,9 +23,9 @@ from commonprior.canonical import Value, encode
 from commonprior.errors import InputError, ProtocolError
 from commonprior.frame import Frame
 from commonprior.identity import Identity
-from commonprior.session import Seat, Session, consistency_statement
+from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate, Csprng, Finished, Guard, Machine, SecureSum
-from commonprior.sums._consistency import agree, commit, propose, require_signature, sign
+from commonprior.sums._consistency import Agreement, agree, commit, propose, require_signature, sign
 from commonprior.sums._masks import to_words
 from commonprior.sums._messages import read_nothing, read_signature, read_values
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator, PhasedParty, Reply
@@ -78,8 +78,9 @@ class _PlainParty(PhasedParty):
                 read_nothing(body, "values")
                 self._guard(everyone)
                 words = to_words(state.integers, session.encoding).tobytes()
-                record = {"sum": "plain", "session": session.hash, "seat": self._seat, "commitment": commit(words)}
-                return _Sent(commit(words)), Reply({"words": words}, persist=encode(record))
+                commitment = commit(words)
+                record = {"sum": "plain", "session": session.hash, "seat": self._seat, "commitment": commitment}
+                return _Sent(commitment), Reply({"words": words}, persist=encode(record))
             case "consistency", _Sent():
                 agreement = agree(session, self._seat, everyone, state.commitment, body, self._guard)
                 return None, Reply(sign(self._identity, agreement), done=Finished(agreement.survivors))
@@ -93,14 +94,15 @@ class _PlainCoordinator(PhasedCoordinator):
 
     def __init__(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]]) -> None:
         self._words: Mapping[Seat, bytes] = {}
-        self._statement = b""
+        self._commitments: Mapping[Seat, bytes] = {}
+        self._agreement = Agreement((), b"")
         super().__init__(session, identity, log)
 
     def _read(self, phase: str, opened: Frame, frame: bytes) -> object:
         if phase == "values":
             return read_values(opened.body, self._session.length * self._session.encoding.width)
         signature = read_signature(opened.body)
-        require_signature(self._session, opened.sender, self._statement, signature)
+        require_signature(self._session, opened.sender, self._agreement.statement, signature)
         return signature
 
     def _next(self, phase: str, answers: Mapping[Seat, Any]) -> Outbox | Aggregate | Aborted:
@@ -109,9 +111,9 @@ class _PlainCoordinator(PhasedCoordinator):
                 return dict.fromkeys(range(len(self._session.roster)))
             case "values":
                 self._words = answers
-                commitments = [commit(words) for words in answers.values()]
-                self._statement = consistency_statement(self._session, tuple(answers), commitments)
-                return dict.fromkeys(answers, propose(answers))
+                self._commitments = {seat: commit(words) for seat, words in answers.items()}
+                self._agreement, proposal = propose(self._session, self._commitments)
+                return dict.fromkeys(answers, proposal)
             case _:
                 return self._aggregate(answers)
 
@@ -123,8 +125,8 @@ class _PlainCoordinator(PhasedCoordinator):
         return Aggregate(
             encoding.from_words(total),
             tuple(self._words),
-            tuple(commit(words) for words in self._words.values()),
-            self._statement,
+            tuple(self._commitments.values()),
+            self._agreement.statement,
             tuple(signatures.items()),
             tuple(self._words.values()),
         )

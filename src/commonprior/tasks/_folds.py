@@ -13,12 +13,12 @@ from commonprior.tasks._cells import listed
 P = TypeVar("P", bound=Pool)
 Tasks: TypeAlias = Mapping[str, Sequence[P]]
 
-FEWEST_SITES = 3
-"""Sites below which tasks are held out instead: one a fold at least."""
+FEWEST_SITES = 8
+"""Sites below which tasks are held out instead: of a handful of labs, each is worth more in the federation."""
 
 
 class Folds(NamedTuple):
-    """Which sites, or which tasks where there are fewer than three sites, no training round sees.
+    """Which sites, or which tasks where there are fewer than eight sites, no training round sees.
 
     A listed fold is what its list says; an unlisted one is a fraction, by the SHA-256 of names and seed, so that the
     fold of a site does not depend on the order of a file.

@@ -43,7 +43,7 @@ class Table(TaskSource):
     clipped to 10 spreads. Labels under `transform = "log10"` are logarithms throughout.
 
     Folds: `valid_sites` and `test_sites` are wholly held out; an unlisted fold is a fraction of the sites, or of each
-    site's tasks where there are fewer than three sites.
+    site's tasks where there are fewer than eight sites.
     """
 
     target: str
