@@ -1,6 +1,6 @@
 """The whole path in three minutes: four labs, one prior, a material that nobody has seen, and a record to check.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def main() -> None:
 
     console.rule(f"commonprior evaluate {run} --shots {SHOTS}")
     commands.evaluate(run, None, str(SHOTS), SUPPORTS, QUERIES, "test", "all", console, None)
-    console.print(f"MoS2, nobody's material, from {SHOTS} samples: {share_within(run, 0.1):.0%} of the federated prior's "
-                  "predictions lie within 10% of the noise-free truth")  # fmt: skip
+    console.print(f"MoS2, nobody's material, from {SHOTS} samples: {share_within(run, 0.1):.0%} of the predictions of "
+                  "the federated prior lie within 10% of the noise-free truth")  # fmt: skip
 
     console.rule(f"commonprior audit {run}")
     verdict = audit(run)

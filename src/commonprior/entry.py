@@ -110,7 +110,9 @@ def _checked(name: str, annotation: str, value: Any) -> Any:
             return _signatures(value)
         case "tuple[Member, ...]", list():
             return tuple(_member(v) for v in value)
-        case "Encoding", {"parties": int(), "fraction": int(), "limit": int(), "width": int(), **rest} if not rest:
+        case "Encoding", {"parties": int(), "fraction": int(), "limit": int(), "width": int(), **rest} if (
+            not rest and not any(isinstance(v, bool) for v in value.values())
+        ):
             try:
                 return Encoding(**value)
             except InputError as error:
@@ -131,7 +133,7 @@ def _signatures(value: list[Any]) -> Signatures:
     out = []
     for item in value:
         match item:
-            case [int() as seat, bytes() as signature]:
+            case [int() as seat, bytes() as signature] if not isinstance(seat, bool):
                 out.append((seat, signature))
             case _:
                 raise MalformedMessage("expected signatures: [seat, bytes]")

@@ -37,7 +37,8 @@ def open_frame(data: bytes, session: Session, to: Seat, limit: int = 1 << 30) ->
             raise MalformedMessage("expected a frame: [content, signature]")
     match decode(content, limit):
         case [bytes() as hash_, str() as phase, int() as sender, int() as addressee, body]:
-            pass
+            if isinstance(sender, bool) or isinstance(addressee, bool):
+                raise MalformedMessage("expected seats as numbers, got a truth value")
         case _:
             raise MalformedMessage("expected frame content: [session, phase, from, to, body]")
     if hash_ != session.hash:

@@ -60,7 +60,7 @@ class Encoding:
 
     def to_words(self, integers: np.ndarray) -> np.ndarray:
         """Return integers [d] int64 as words [d]; refuse one over the limit."""
-        largest = int(np.abs(integers).max(initial=0))
+        largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))  # abs(-2^63) is no int64
         if largest > self.limit:
             raise InputError(f"integer of size {largest} is over the encoding's limit {self.limit}")
         return integers.astype(np.int64).astype(self.word)

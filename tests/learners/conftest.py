@@ -107,6 +107,7 @@ def held_out(learner, prior, family):
 
 def padded(batch, rows, rng):
     """Add rows [m, rows, ...] that are nothing but noise, and masked."""
+
     def longer(leaf):
         noise = 3 * np.abs(rng.normal(size=(leaf.shape[0], rows, *leaf.shape[2:])))
         return np.concatenate([leaf, noise.astype(leaf.dtype)], axis=1)  # fmt: skip
@@ -333,7 +334,11 @@ def apply_elsewhere():
     ) as process:
 
         def apply(learner, prior, mean):
-            order = {"learner": _plain(learner), "prior": prior.encode().hex(), "mean": mean.astype("<f8").tobytes().hex()}
+            order = {
+                "learner": _plain(learner),
+                "prior": prior.encode().hex(),
+                "mean": mean.astype("<f8").tobytes().hex(),
+            }
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             return process.stdout.readline().strip()

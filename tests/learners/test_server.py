@@ -54,7 +54,9 @@ def test_the_update_is_laid_out_by_sorted_name():
 
 def test_the_sums_are_taken_in_float64():
     start = ServerStep("mean", 1.0).begin({"a": np.array([1.0], np.float32)})
-    update = np.array([2**-24 + 2**-40])  # just over half of a float32's last bit: rounds up, but only if it is all seen
+    update = np.array(
+        [2**-24 + 2**-40]
+    )  # just over half of a float32's last bit: rounds up, but only if it is all seen
     assert ServerStep("mean", 1.0).apply(start, update).params["a"][0] == np.float32(1 + 2**-23)
 
 

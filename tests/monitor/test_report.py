@@ -348,7 +348,8 @@ def test_after_one_round_there_are_dots() -> None:
     written = Page(render(run(rounds_done=1, costs=costs(1, 2), curve=curve(1, ("Aalto", "Bologna")))))
     assert "1.05 in round 1" in written.text
     assert "1 round" in written.text
-    assert written.count("use") > 2
+    dots = [attributes["style"] for tag, attributes in written.elements if tag == "use"]
+    assert all(any(f"var(--s{n})" in style for style in dots) for n in (0, 1))
 
 
 def test_what_is_not_a_number_is_left_out() -> None:

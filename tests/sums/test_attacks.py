@@ -38,9 +38,7 @@ def strip(session, words, seed, private, mask_keys):
 def unmask_victim(attempt, seed_shares, key_shares):
     """What a coordinator computes that holds a threshold of both kinds of the victim's shares."""
     t = attempt.session.threshold
-    seed, private = (
-        join(shares, weights(sorted(shares)[:t])) for shares in (seed_shares, key_shares) if len(shares) >= t
-    )
+    seed, private = (join(shares, weights(sorted(shares)[:t])) for shares in (seed_shares, key_shares))
     mask_keys = {seat: attempt.body(frame)["mask"] for seat, frame in attempt.heard["keys"].items()}
     words = attempt.body(attempt.heard["masked"][VICTIM])["words"]
     return strip(attempt.session, words, seed, X25519PrivateKey.from_private_bytes(private), mask_keys)

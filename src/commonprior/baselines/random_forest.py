@@ -35,7 +35,7 @@ class RandomForest(Baseline):
     """`trees` trees grown to the end. The variance is that between trees, plus `floor` of the labels' own variance."""
 
     trees: int = 100
-    floor: float = 0.05
+    floor: float = 0.1
 
     def __post_init__(self) -> None:
         at_least(1, trees=self.trees)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def report_run(folder: Path) -> Path:
         stopped=_stopped(recipe, run, done),
         head=journal.head.hex(),
         prior=(last or opening).prior.hex(),
-        audit=f"commonprior audit {folder} --expect-head {journal.head.hex()}",
+        audit=f"commonprior audit {shlex.quote(str(folder))} --expect-head {journal.head.hex()}",
         length=last.length if last else None,
         costs=costs if len(costs) else None,
         curve=curve if len(curve) else None,
