@@ -81,9 +81,7 @@ def choose(recipe: Recipe, family: Family, console: Console) -> tuple[str, dict[
     budget = (schedule.rounds, schedule.tasks_per_site, schedule.shots, schedule.queries)
     for name, learner in candidates(recipe).items():
         start = time.perf_counter()
-        trained |= {
-            name: p for p in Pooled(learner, *budget).prepare(family.spec, family.train, schedule.seed).values()
-        }
+        (trained[name],) = Pooled(learner, *budget).prepare(family.spec, family.train, schedule.seed).values()
         console.print(f"trained {name} in {time.perf_counter() - start:.0f} s")
     rows, means = [], {}
     for shots in SHOTS:

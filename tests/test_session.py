@@ -93,7 +93,7 @@ def test_frames_are_bound_to_sender_addressee_session_and_signature():
         "did not sign": lambda: open_frame(seal(KEYS[1], here, "keys", 0, COORDINATOR, 1), here, COORDINATOR),
         "not in a roster": lambda: open_frame(seal(KEYS[1], here, "keys", 7, COORDINATOR, 1), here, COORDINATOR),
         "truth value": lambda: open_frame(seal(KEYS[1], here, "keys", True, COORDINATOR, 1), here, COORDINATOR),
-        "not CBOR": lambda: open_frame(b"\xff", here, COORDINATOR),
+        "not CBOR": lambda: open_frame(b"\x82\x01", here, COORDINATOR),
         "expected a frame:": lambda: open_frame(encode([1]), here, COORDINATOR),
         "at most 10 bytes": lambda: open_frame(data, here, COORDINATOR, 10),
     }.items():
