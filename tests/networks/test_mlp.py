@@ -59,16 +59,16 @@ def test_an_array_of_any_rank_is_flattened():
     np.testing.assert_array_equal(rows_of_numbers(x, "log1p"), x.reshape(2, 12))
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_sample_does_not_see_the_others_of_its_batch(normalise):
-    network = Mlp((6, 6), "gelu", normalise)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_sample_does_not_see_the_others_of_its_batch(layer_norm):
+    network = Mlp((6, 6), "gelu", layer_norm)
     x = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
     params = network.init(x[:1], 2, KEY)
     np.testing.assert_allclose(network.apply(params, x)[:1], network.apply(params, x[:1]), rtol=1e-5, atol=1e-6)
 
 
 def test_normalised_layers_do_not_care_for_the_scale_of_what_comes_in():
-    network = Mlp((16,), "tanh", normalise=True)
+    network = Mlp((16,), "tanh", layer_norm=True)
     x = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
     params = network.init(x[:1], 1, KEY)
     np.testing.assert_allclose(network.apply(params, 100 * x), network.apply(params, x), rtol=1e-2, atol=1e-3)

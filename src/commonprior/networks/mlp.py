@@ -31,11 +31,11 @@ _GAIN = {"relu": 2.0, "gelu": 2.0, "silu": 2.0, "tanh": 1.0}
 @final
 @dataclass(frozen=True)
 class Mlp(Network):
-    """`widths` are the hidden layers'; `normalise` puts layer normalisation before each activation."""
+    """`widths` are the hidden layers'; `layer_norm` normalises before each activation."""
 
     widths: tuple[int, ...] = (64, 64)
     activation: Literal["relu", "tanh", "gelu", "silu"] = "relu"
-    normalise: bool = False
+    layer_norm: bool = False
     counts: CountScale = "log1p"
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class Mlp(Network):
         for layer, fan_in, width, layer_key in zip(self._layers(), fans, self.widths, keys):
             params[f"{layer}/weight"] = _weight(layer_key, fan_in, width, _GAIN[self.activation])
             params[f"{layer}/bias"] = np.zeros(width, np.float32)
-            if self.normalise:
+            if self.layer_norm:
                 params[f"{layer}/scale"] = np.ones(width, np.float32)
         params["head/weight"] = _weight(keys[-1], fans[-1], outputs, 1.0)
         params["head/bias"] = np.zeros(outputs, np.float32)
@@ -69,7 +69,7 @@ class Mlp(Network):
         activation = _activation(self.activation)
         for layer in self._layers():
             h = h @ params[f"{layer}/weight"]
-            if self.normalise:
+            if self.layer_norm:
                 h = _normalised(h) * params[f"{layer}/scale"]
             h = activation(h + params[f"{layer}/bias"])
         return h @ params["head/weight"] + params["head/bias"]

@@ -1,0 +1,167 @@
+"""One meta-step of second-order MAML: what the interface costs over hand-written JAX, and how fast peers are.
+
+    python benchmarks/metastep.py [--repeats N] [--json FILE]
+
+Finn et al. (2017), section 5.1: 25 sine waves, 10 samples to adapt on and 10 to be judged by, a network 1-40-40-1 with
+ReLU, inner rate 0.01, plain gradient descent outside. Everyone starts from the same weights and gets the same batch as
+numpy arrays, as a source of tasks makes it. The contestants take turns, step by step, so that whatever else the machine
+does disturbs them all alike; a figure is the median over turns. commonprior's step is the public one: `contribute`, the
+mean over its rows, `apply`; its rows are one a task, which hand-written training has no need of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _peers import OUTER_RATE, Contestant, Weights, torch_peers
+from _rows import Row, print_rows, write_rows
+from rich.console import Console
+
+from commonprior.learners._local import LocalWork
+from commonprior.learners._server import ServerStep
+from commonprior.learners.maml import Maml
+from commonprior.networks.mlp import Mlp
+from commonprior.predictor import LearnedPrior
+from commonprior.prior import Prior
+from commonprior.sampling import generator, learning_key, sample_tasks
+from commonprior.task import Task, TaskSpec
+from commonprior.tasks.sinusoid import Sinusoid
+
+TASKS, SHOTS, QUERIES, INNER_RATE = 25, 10, 10, 0.01
+OURS, PUBLIC, HAND, TORCH = "commonprior", "commonprior, contribute alone", "hand-written JAX", "torch.func vmap"
+
+
+class Interface(Contestant):
+    """commonprior through its public Learner; `whole` is the full step, else `contribute` alone."""
+
+    def __init__(self, learner: Maml, prior: Prior, tasks: Task, spec: TaskSpec, whole: bool = True) -> None:
+        self._learner, self._prior, self._tasks, self._spec, self._whole = learner, prior, tasks, spec, whole
+        self._key = learning_key(0, "step")
+
+    def step(self) -> None:
+        contributions, _ = self._learner.contribute(self._prior, self._tasks, {}, self._key)
+        if self._whole:
+            self._prior = self._learner.apply(self._prior, contributions.rows.mean(0), self._key)
+
+    def loss(self) -> float:
+        learned, keys = LearnedPrior(self._learner, self._prior, self._spec), jax.random.split(self._key, TASKS)
+        adapted = learned.adapt(self._tasks.support, keys)
+        error = learned.predict(adapted, self._tasks.query.x, keys).mean - self._tasks.query.y
+        return float((error**2).mean())
+
+
+class HandWritten(Contestant):
+    """The same meta-step as anybody would write it for this one network."""
+
+    def __init__(self, weights: Weights, batch: Sequence[np.ndarray], inner_steps: int) -> None:
+        self._weights: Mapping[str, Any] = weights
+        self._batch, self._steps = batch, inner_steps
+
+    def step(self) -> None:
+        self._weights = jax.block_until_ready(_hand_step(self._weights, *self._batch, steps=self._steps))
+
+    def loss(self) -> float:
+        return float(_hand_loss(self._weights, *self._batch, steps=self._steps))
+
+
+def _forward(weights: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    h = jax.nn.relu(x @ weights["body/0/weight"] + weights["body/0/bias"])
+    h = jax.nn.relu(h @ weights["body/1/weight"] + weights["body/1/bias"])
+    return (h @ weights["head/weight"] + weights["head/bias"])[:, 0]
+
+
+def _error(weights: Mapping[str, Any], x: jax.Array, y: jax.Array) -> jax.Array:
+    return ((_forward(weights, x) - y) ** 2).mean()
+
+
+def _hand_loss(weights: Mapping[str, Any], xs: Any, ys: Any, xq: Any, yq: Any, *, steps: int) -> jax.Array:
+    def one(xs: Any, ys: Any, xq: Any, yq: Any) -> jax.Array:
+        fast = weights
+        for _ in range(steps):
+            slope = jax.grad(_error)(fast, xs, ys)
+            fast = {name: fast[name] - INNER_RATE * slope[name] for name in fast}
+        return _error(fast, xq, yq)
+
+    return jax.vmap(one)(jnp.asarray(xs), jnp.asarray(ys), jnp.asarray(xq), jnp.asarray(yq)).mean()
+
+
+@partial(jax.jit, static_argnames="steps")
+def _hand_step(weights: Mapping[str, Any], xs: Any, ys: Any, xq: Any, yq: Any, *, steps: int) -> Mapping[str, Any]:
+    slope = jax.grad(_hand_loss)(weights, xs, ys, xq, yq, steps=steps)
+    return {name: weights[name] - OUTER_RATE * slope[name] for name in weights}
+
+
+def contestants(inner_steps: int) -> tuple[dict[str, Contestant], list[str]]:
+    """Return everyone who is here, and the names of the peers who are not."""
+    learner = Maml(
+        Mlp((40, 40)), inner_steps, INNER_RATE, local=LocalWork(rate=OUTER_RATE), server=ServerStep("mean", 1.0)
+    )
+    family = Sinusoid(sites=1, tasks=TASKS).load(None)
+    tasks = sample_tasks(family.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, family.spec.target)
+    prior = learner.init(family.spec, learning_key(0, "init"))
+    weights = {name: value for name, value in prior.params.items() if name != "noise"}
+    batch = (tasks.support.x, tasks.support.y, tasks.query.x, tasks.query.y)
+    peers, missing = torch_peers(weights, batch, inner_steps, INNER_RATE)
+    here: dict[str, Contestant] = {
+        OURS: Interface(learner, prior, tasks, family.spec),
+        PUBLIC: Interface(learner, prior, tasks, family.spec, whole=False),
+        HAND: HandWritten(weights, batch, inner_steps),
+    }
+    return here | peers, missing
+
+
+def take_turns(here: Mapping[str, Contestant], repeats: int) -> dict[str, float]:
+    """Return each contestant's median milliseconds a step, after one step of everyone that compiles and warms up."""
+    names = list(here)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(repeats):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            here[name].step()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(spent) for name, spent in seconds.items()}
+
+
+def measure(inner_steps: int, repeats: int) -> list[Row]:
+    """Return the rows of one number of inner steps."""
+    here, missing = contestants(inner_steps)
+    case = f"{inner_steps} inner step{'s' if inner_steps > 1 else ''}"
+    losses: dict[str, list[float]] = {name: [contestant.loss()] for name, contestant in here.items()}
+    for name, contestant in here.items():
+        contestant.step()
+        losses[name].append(contestant.loss())
+    spent = take_turns(here, repeats)
+    rows = [Row(name, f"{case}, a meta-step", ms, "ms") for name, ms in spent.items()]
+    rows += [Row(name, f"{case}, a meta-step", None, "skipped: not installed") for name in missing]
+    rows.append(Row(OURS, f"{case}, time over hand-written JAX", spent[OURS] / spent[HAND], "x", "<= 1.15"))
+    if TORCH in spent:
+        rows.append(Row(OURS, f"{case}, times faster than {TORCH}", spent[TORCH] / spent[OURS], "x", ">= 4"))
+    for name, (before, after) in losses.items():
+        first, second = losses[HAND]
+        rows.append(Row(name, f"{case}, first loss", before, ""))
+        apart = max(abs(before / first - 1), abs(after / second - 1) if name != PUBLIC else 0.0)
+        rows.append(Row(name, f"{case}, first losses apart from {HAND}'s", apart, "relative", "<= 1e-05"))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=500, help="turns of each contestant")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
+    arguments = parser.parse_args()
+    rows = [row for inner_steps in (1, 5) for row in measure(inner_steps, arguments.repeats)]
+    print_rows(Console(), "One meta-step of second-order MAML, 25 sine waves of 10+10 samples, 1-40-40-1", rows)
+    write_rows(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    main()
