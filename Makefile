@@ -5,6 +5,8 @@ SETUP := .venv/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES = -1
+# Small matrices on two cores: threads of BLAS that wait for each other cost more than they give.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: demo test lint bench lock clean
 

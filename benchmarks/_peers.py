@@ -130,8 +130,8 @@ class _Module(Contestant):
             if backward:
                 (loss / m).backward()
 
-        for task in zip(*tensors):
-            self._task(*task, finish)
+        for xs, ys, xq, yq in zip(*tensors):
+            self._task(xs, ys, xq, yq, finish)
         return sum(total)
 
     def _error(self, model: Any, x: Any, y: Any) -> Any:

@@ -34,7 +34,7 @@ LINE = TaskSpec(Target(), shape=(1,))
 
 @dataclass(frozen=True)
 class Slope(Learner):
-    """A line through 0: a few steps of gradient descent on its slope, predictions jittered by the key."""
+    """A line through 0: a few steps of gradient descent on its slope; the keys jitter it and its predictions."""
 
     steps: int = 3
     jitter: float = 0.0
@@ -50,7 +50,7 @@ class Slope(Learner):
         for _ in range(self.steps):
             residual = support.mask * (support.x[:, 0] * slope - support.y)
             slope = slope - 0.3 * (residual * support.x[:, 0]).sum() / jnp.maximum(support.mask.sum(), 1)
-        return slope
+        return slope + (self.jitter * jax.random.normal(key, (1,)) if self.jitter else 0.0)
 
     def predict(self, prior, adapted, x, key):
         mean = x[:, 0] * adapted + self.jitter * jax.random.normal(key, x.shape[:1])

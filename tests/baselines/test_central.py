@@ -62,7 +62,8 @@ def test_alone_each_site_sees_its_own_tasks(spec, pool, learner):
     assert [len(p.log) for p in (*own, *other)] == [3, 3, 3]
     by_itself = alone.prepare(spec, {"a": own}, 0)
     assert by_itself["a"].prior.hash() == both["a"].prior.hash()
-    assert both["b"].prior.hash() != both["a"].prior.hash()
+    twins = alone.prepare(spec, {"a": own, "b": own}, 0)
+    assert twins["b"].prior.hash() != twins["a"].prior.hash()
 
 
 def test_meta_training_helps_a_real_learner(spec, pool, episodes):

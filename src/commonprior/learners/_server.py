@@ -14,7 +14,7 @@ from typing import Literal, final
 import numpy as np
 
 from commonprior.errors import ModelError, RecipeError
-from commonprior.prior import Prior, Tensors, flatten
+from commonprior.prior import Prior, Tensors
 
 _STEP, _FIRST, _SECOND = "server/step", "server/first/", "server/second/"
 
@@ -55,22 +55,22 @@ class ServerStep:
 
     def apply(self, prior: Prior, mean: np.ndarray) -> Prior:
         """Return the next prior from the mean update [d], laid out as `flatten` lays out the parameters."""
-        old, mean = flatten(prior.params), np.asarray(mean, np.float64)
+        old, mean = _vector(prior.params), np.asarray(mean, np.float64)
         if mean.shape != old.shape:
             raise ModelError(f"expected a mean update of {old.size} numbers, got shape {mean.shape}")
         match self.kind:
             case "mean":
                 return Prior(_named(old + self.rate * mean, prior.params), {})
             case "momentum":
-                first = self.beta1 * flatten(_part(prior.state, _FIRST)) + mean
+                first = self.beta1 * _vector(_part(prior.state, _FIRST)) + mean
                 return Prior(_named(old + self.rate * first, prior.params), _named(first, prior.params, _FIRST))
             case "adam":
                 return self._adam(prior, old, mean)
 
     def _adam(self, prior: Prior, old: np.ndarray, mean: np.ndarray) -> Prior:
         step = min(int(prior.state[_STEP][0]) + 1, _COUNTED)
-        first = self.beta1 * flatten(_part(prior.state, _FIRST)) + (1 - self.beta1) * mean
-        second = self.beta2 * flatten(_part(prior.state, _SECOND)) + (1 - self.beta2) * (mean * mean)
+        first = self.beta1 * _vector(_part(prior.state, _FIRST)) + (1 - self.beta1) * mean
+        second = self.beta2 * _vector(_part(prior.state, _SECOND)) + (1 - self.beta2) * (mean * mean)
         towards = first / (1 - _power(self.beta1, step))
         size = np.sqrt(second / (1 - _power(self.beta2, step)))
         new = old + self.rate * (towards / (size + self.epsilon))
@@ -91,6 +91,11 @@ def _power(base: float, exponent: int) -> float:
         base *= base
         exponent >>= 1
     return result
+
+
+def _vector(tensors: Tensors) -> np.ndarray:
+    # `prior.flatten` for what is known to be arrays, in one pass: this is most of what a step costs beside learning.
+    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)], dtype=np.float64)
 
 
 def _named(vector: np.ndarray, like: Tensors, prefix: str = "") -> dict[str, np.ndarray]:
