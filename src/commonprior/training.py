@@ -43,7 +43,7 @@ class Metered:
     """An engine that counts what another one carries: seconds, bytes up (from sites) and down, by phase."""
 
     engine: Engine
-    cost: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict[str, float])
 
     def exchange(self, session: Session, phase: str, outbox: Outbox, deadline: float) -> Outbox:
         """Carry the frames and count."""
