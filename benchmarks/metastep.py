@@ -5,8 +5,9 @@
 Finn et al. (2017), section 5.1: 25 sine waves, 10 samples to adapt on and 10 to be judged by, a network 1-40-40-1 with
 ReLU, inner rate 0.01, plain gradient descent outside. Everyone starts from the same weights and gets the same batch as
 numpy arrays, as a source of tasks makes it. The contestants take short turns in random order, so that whatever else the
-machine does disturbs them all alike; a figure is the median over all steps. commonprior's step is the public one:
-`contribute`, the mean over its rows, `apply`; its rows are one a task, which hand-written training has no need of.
+machine does disturbs them all alike; a figure is the median over turns, and a ratio that of the same turn's. commonprior's
+step is the public one: `contribute`, the mean over its rows, `apply`; its rows are one a task, which hand-written
+training has no need of.
 """
 
 from __future__ import annotations
@@ -130,21 +131,22 @@ def first_losses(contestant: Contestant) -> tuple[float, float]:
     return before, contestant.loss()
 
 
-def take_turns(here: Mapping[str, Contestant], turns: int) -> dict[str, float]:
-    """Return each contestant's median milliseconds a step.
+def take_turns(here: Mapping[str, Contestant], turns: int) -> dict[str, np.ndarray]:
+    """Return each contestant's milliseconds a step [turns], the median of each turn.
 
     A turn begins with a step that does not count, so that nobody pays for what the one before left in the caches, or
     for its threads that still spin.
     """
-    rng, seconds = generator(0, "order"), {name: [] for name in here}
-    for _ in range(turns):
+    rng, spent = generator(0, "order"), {name: np.zeros(turns) for name in here}
+    for turn in range(turns):
         for name in rng.permutation(list(here)):
             here[name].step()
-            end = time.perf_counter() + TURN_SECONDS
+            seconds, end = [], time.perf_counter() + TURN_SECONDS
             while (start := time.perf_counter()) < end:
                 here[name].step()
-                seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(spent) for name, spent in seconds.items()}
+                seconds.append(time.perf_counter() - start)
+            spent[name][turn] = 1e3 * statistics.median(seconds)
+    return spent
 
 
 def measure(inner_steps: int, turns: int) -> list[Row]:
@@ -153,11 +155,15 @@ def measure(inner_steps: int, turns: int) -> list[Row]:
     case = f"{inner_steps} inner step{'s' if inner_steps > 1 else ''}"
     losses = {name: first_losses(contestant) for name, contestant in here.items() if name != PUBLIC}
     spent = take_turns(here, turns)
-    rows = [Row(name, f"{case}, a meta-step", ms, "ms") for name, ms in spent.items()]
+    rows = [Row(name, f"{case}, a meta-step", float(np.median(ms)), "ms") for name, ms in spent.items()]
     rows += [Row(name, f"{case}, a meta-step", None, "skipped: not installed") for name in missing]
-    rows.append(Row(OURS, f"{case}, time over hand-written JAX", spent[OURS] / spent[HAND], "x", "<= 1.15"))
+    rows.append(
+        Row(OURS, f"{case}, time over hand-written JAX", float(np.median(spent[OURS] / spent[HAND])), "x", "<= 1.15")
+    )
     if TORCH in spent:
-        rows.append(Row(OURS, f"{case}, times faster than {TORCH}", spent[TORCH] / spent[OURS], "x", ">= 4"))
+        rows.append(
+            Row(OURS, f"{case}, times faster than {TORCH}", float(np.median(spent[TORCH] / spent[OURS])), "x", ">= 4")
+        )
     for name, (before, after) in losses.items():
         rows.append(Row(name, f"{case}, first loss", before, ""))
         apart = np.max(np.abs(np.divide((before, after), losses[HAND]) - 1))  # NaN, and so not met, where one diverged

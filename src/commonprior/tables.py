@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping
-from types import MappingProxyType, ModuleType, NoneType, UnionType
+from types import FunctionType, MappingProxyType, ModuleType, NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,6 +46,8 @@ def to_table(value: Any, plugins: Plugins = NO_PLUGINS) -> Any:
         return {"kind": plugin.kind_of(value), **table} if is_plugin else table
     if isinstance(value, Mapping):
         return {str(k): to_table(v, plugins) for k, v in value.items()}
+    if isinstance(value, FunctionType):  # a network of one's own: named in the record, built only in Python
+        return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, tuple | list):
         return [to_table(v, plugins) for v in value]
     return value

@@ -10,9 +10,9 @@ from scipy import stats
 
 from commonprior.errors import InputError
 from commonprior.privacy._sampler import (
-    _exponential,
     accepts,
     discrete_gaussian,
+    exponential_of,
     floor_exponential,
     settle_accept,
     settle_floor,
@@ -184,7 +184,7 @@ def test_this_machines_logarithm_is_well_within_the_band():
     words = np.frombuffer(stream(9)(8 * 2_000), "<u8").copy()
     words[:200] = np.uint64(2**64 - 1) - np.arange(200, dtype=np.uint64)
     context = Context(prec=60)
-    values, errors = _exponential(words)
+    values, errors = exponential_of(words)
     for word, value, error in zip(words.tolist(), values.tolist(), errors.tolist(), strict=True):
         exact = -context.ln((Decimal(word) + Decimal("0.5")) / Decimal(2**64))
         assert abs(float(Decimal(value) - exact)) < (error - 1 / (word + 0.5)) / 4

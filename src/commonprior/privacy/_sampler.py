@@ -7,7 +7,7 @@ exp(-(|Y| - σ²/t)²/2σ²), whatever t > 0 is; a t near σ wastes least, and a
 Why the result is exact although floats do the work: both decisions below are about an exponential variable
 E = -ln U, where U is a real number whose binary digits are drawn one word after the other. From the first 64 digits
 and float arithmetic follow a value and a rigorous bound on how far off it can be. Where the bound leaves only one
-answer, it is the answer of exact arithmetic; where it leaves two, `_settle` draws further digits of the same U and
+answer, it is the answer of exact arithmetic; where it leaves two, `settle` draws further digits of the same U and
 computes with as many as it takes. Floats decide how long a sample takes, never what it is.
 """
 
@@ -37,25 +37,41 @@ def discrete_gaussian(variance: int, length: int, csprng: Csprng) -> np.ndarray:
     """Return `length` independent samples of N_Z(0, variance), int64 [length]; every random bit is from `csprng`."""
     if not 1 <= variance <= LARGEST_VARIANCE:
         raise InputError(f"a noise variance of {variance} is outside 1 to 2^60; change the noise or the scale")
+    shift = laplace_shift(variance)
+
+    def accept(words: np.ndarray, value: np.ndarray) -> np.ndarray:
+        return accepts(words, np.abs(value), variance, shift, csprng)
+
+    return from_laplace(shift, length, csprng, accept)
+
+
+def laplace_shift(variance: int) -> int:
+    """Return log2 of the scale t of discrete Laplace proposals for a distribution of this variance."""
+    return max(0, math.floor(math.log2(1.6 * math.sqrt(variance))))
+
+
+def from_laplace(
+    shift: int, length: int, csprng: Csprng, accept: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return `length` discrete Laplace samples of scale 2^shift among those that `accept` keeps, int64.
+
+    `accept` takes the first 64 digits [n] of each U and the proposals [n], and returns bool [n].
+    """
     out, filled = np.empty(length, np.int64), 0
     while filled < length:
         # Half as many again, since about 70 in 100 proposals are accepted. The accepted are independent and equally
         # distributed, so leaving out the surplus at the end biases nothing.
-        accepted = _proposals(variance, min(_CHUNK, (length - filled) * 3 // 2 + 16), csprng)[: length - filled]
+        n = min(_CHUNK, (length - filled) * 3 // 2 + 16)
+        words = np.frombuffer(csprng(16 * n), _WORD)
+        negative = np.unpackbits(np.frombuffer(csprng((n + 7) // 8), np.uint8), count=n).astype(bool)
+        size = floor_exponential(words[:n], shift, csprng)
+        proposals = np.where(negative, -size, size)
+        kept = accept(words[n:], proposals)
+        kept &= ~(negative & (size == 0))  # zero has one sign, or it would come twice as often as it should
+        accepted = proposals[kept][: length - filled]
         out[filled : filled + accepted.size] = accepted
         filled += accepted.size
     return out
-
-
-def _proposals(variance: int, n: int, csprng: Csprng) -> np.ndarray:
-    """Return those of n proposals from the discrete Laplace distribution that are accepted, int64."""
-    shift = max(0, math.floor(math.log2(1.6 * math.sqrt(variance))))
-    words = np.frombuffer(csprng(16 * n), _WORD)
-    negative = np.unpackbits(np.frombuffer(csprng((n + 7) // 8), np.uint8), count=n).astype(bool)
-    size = floor_exponential(words[:n], shift, csprng)
-    accepted = accepts(words[n:], size, variance, shift, csprng)
-    accepted &= ~(negative & (size == 0))  # zero has one sign, or it would come twice as often as it should
-    return np.where(negative, -size, size)[accepted]
 
 
 def floor_exponential(words: np.ndarray, shift: int, csprng: Csprng) -> np.ndarray:
@@ -63,7 +79,7 @@ def floor_exponential(words: np.ndarray, shift: int, csprng: Csprng) -> np.ndarr
 
     `words` [n] are the first 64 binary digits of each U.
     """
-    exponential, error = _exponential(words)
+    exponential, error = exponential_of(words)
     low, high = np.ldexp(exponential - error, shift), np.ldexp(exponential + error, shift)
     floor = np.floor(low)
     open_ = np.flatnonzero(np.floor(high) != floor)
@@ -76,7 +92,7 @@ def floor_exponential(words: np.ndarray, shift: int, csprng: Csprng) -> np.ndarr
 
 def accepts(words: np.ndarray, size: np.ndarray, variance: int, shift: int, csprng: Csprng) -> np.ndarray:
     """Return for each |Y| in `size` [n] whether E >= γ = (|Y| - σ²/t)²/2σ², bool [n]: probability exp(-γ)."""
-    exponential, error = _exponential(words)
+    exponential, error = exponential_of(words)
     off = size - math.ldexp(float(variance), -shift)
     gamma = off * off / (2.0 * variance)
     # With c = σ²/t: |Y| is exact, c is off by 2^-53·c, and so γ by at most 2^-52·(|off|·c/σ² + 4γ). Since t > 0.8 σ,
@@ -89,7 +105,7 @@ def accepts(words: np.ndarray, size: np.ndarray, variance: int, shift: int, cspr
     return out
 
 
-def _exponential(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def exponential_of(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return E and how far off it is at most, float64 [n] each; inf where the first 64 digits are all 0."""
     middle = words.astype(np.float64) + 0.5
     exponential = -np.log(np.ldexp(middle, -64))
@@ -108,7 +124,7 @@ def settle_floor(word: int, shift: int, csprng: Csprng) -> int:
         below, above = math.floor(low * 2**shift), math.floor(high * 2**shift)
         return below if below == above else None
 
-    return _settle(word, csprng, decide)
+    return settle(word, csprng, decide)
 
 
 def settle_accept(word: int, size: int, variance: int, shift: int, csprng: Csprng) -> bool:
@@ -118,10 +134,10 @@ def settle_accept(word: int, size: int, variance: int, shift: int, csprng: Csprn
     def decide(low: Fraction, high: Fraction) -> bool | None:
         return True if low >= gamma else False if high < gamma else None
 
-    return _settle(word, csprng, decide)
+    return settle(word, csprng, decide)
 
 
-def _settle(word: int, csprng: Csprng, decide: Callable[[Fraction, Fraction], Answer | None]) -> Answer:
+def settle(word: int, csprng: Csprng, decide: Callable[[Fraction, Fraction], Answer | None]) -> Answer:
     """Return the answer that holds for every U with the digits drawn; draw more digits while there are two."""
     bits = 64
     while True:

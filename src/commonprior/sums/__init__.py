@@ -77,6 +77,9 @@ class SecureSum(abc.ABC):
     insecure: ClassVar[str] = ""
     """Empty, or what an output must say: this sum shows every update to the coordinator."""
 
+    trust: ClassVar[str] = ""
+    """One sentence: whom a site must trust not to do what, for its update to stay hidden and the sum to be right."""
+
     @abc.abstractmethod
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard

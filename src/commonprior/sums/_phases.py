@@ -38,9 +38,9 @@ class Reply(NamedTuple):
 
 
 class PhasedParty(abc.ABC):
-    """A site's side: answers the coordinator's requests in order."""
+    """A site's side: answers the coordinator's requests in order. `room` is what the longest one needs beside seats."""
 
-    def __init__(self, session: Session, seat: Seat, identity: Identity, state: object) -> None:
+    def __init__(self, session: Session, seat: Seat, identity: Identity, state: object, room: int = 0) -> None:
         if not 0 <= seat < len(session.roster) or session.key_of(seat) != identity.key:
             raise IdentityError(
                 f"identity {identity.key.hex()[:16]}… does not sit on seat {seat} of a roster of "
@@ -50,6 +50,7 @@ class PhasedParty(abc.ABC):
         self._seat = seat
         self._identity = identity
         self._state = state
+        self._limit = _ENVELOPE + _PER_SEAT * len(session.roster) + room
         self._answered: dict[bytes, Step] = {}
         self._left = False
 
@@ -63,7 +64,7 @@ class PhasedParty(abc.ABC):
             raise ProtocolError(f"seat {self._seat} has left this attempt and answers nothing more")
         if frame in self._answered:
             return self._answered[frame]
-        opened = open_frame(frame, self._session, self._seat, _ENVELOPE + _PER_SEAT * len(self._session.roster))
+        opened = open_frame(frame, self._session, self._seat, self._limit)
         if sender != COORDINATOR or opened.sender != COORDINATOR:
             raise ProtocolError(
                 f"{opened.phase} request from seat {opened.sender}, brought by seat {sender}: only the coordinator asks"
@@ -88,11 +89,16 @@ class PhasedParty(abc.ABC):
 
 
 class PhasedCoordinator(abc.ABC):
-    """The coordinator's side: collects one answer a seat and phase, then closes the phase for good."""
+    """The coordinator's side: collects one answer a seat and phase, then closes the phase for good.
+
+    `room` is what the longest answer needs beyond a vector of words.
+    """
 
     phases: ClassVar[tuple[str, ...]]
 
-    def __init__(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]]) -> None:
+    def __init__(
+        self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]], room: int = 0
+    ) -> None:
         if identity.key != session.coordinator:
             raise IdentityError(
                 f"identity {identity.key.hex()[:16]}… is not the session's coordinator "
@@ -100,7 +106,7 @@ class PhasedCoordinator(abc.ABC):
             )
         self._session = session
         self._identity = identity
-        self._limit = _ENVELOPE + _PER_SEAT * len(session.roster) + session.length * session.encoding.width
+        self._limit = _ENVELOPE + _PER_SEAT * len(session.roster) + session.length * session.encoding.width + room
         self._asked: frozenset[Seat] = frozenset()
         self._answers: dict[Seat, object] = {}
         self._seen: dict[tuple[str, Seat], bytes] = {}
@@ -160,7 +166,7 @@ class PhasedCoordinator(abc.ABC):
 
     @abc.abstractmethod
     def _next(self, phase: str, answers: Mapping[Seat, object]) -> Outbox | Aggregate | Aborted:
-        """Return what follows a phase that at least the threshold answered, by ascending seat."""
+        """Return what follows a phase that at least the threshold answered (all, where fewer were asked), by seat."""
 
     @property
     def _phase(self) -> str:
@@ -168,7 +174,7 @@ class PhasedCoordinator(abc.ABC):
         return self.phases[min(len(self._closed), len(self.phases) - 1)]
 
     def _advance(self, phase: str) -> Step:
-        n, t = len(self._session.roster), self._session.threshold
+        n, t = len(self._session.roster), min(self._session.threshold, len(self._asked))
         record = seal(self._identity, self._session, _CLOSE, COORDINATOR, COORDINATOR, phase)
         if phase != START and len(self._answers) < t:
             why = f"{phase}: {len(self._answers)} of {n} sites answered, expected at least {t}"

@@ -44,6 +44,10 @@ class Masked(SecureSum):
     """Pairwise masking with recovery of dropped sites: `width` bytes a number up, and some kilobytes a round."""
 
     phases: ClassVar[tuple[str, ...]] = MaskedCoordinator.phases
+    trust: ClassVar[str] = (
+        "nobody is trusted with an update as long as fewer than 2 · threshold - sites of the sites work with the "
+        "coordinator; a site that lies about its own vector is not noticed"
+    )
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard

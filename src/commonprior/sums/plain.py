@@ -38,6 +38,7 @@ class Plain(SecureSum):
 
     phases: ClassVar[tuple[str, ...]] = (START, "values", CONSISTENCY)
     insecure: ClassVar[str] = "not a secure sum: it shows the coordinator every site's update in the open"
+    trust: ClassVar[str] = "everyone trusts the coordinator with every update, and with the sum"
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
