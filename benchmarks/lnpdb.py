@@ -53,7 +53,7 @@ def candidates(recipe: Recipe) -> dict[str, Learner]:
             wide, inner_steps=5, inner_rate=0.05, first_order=True, server=ServerStep(rate=0.001)
         ),
         "anil": Maml(wide, inner_steps=5, inner_rate=0.1, adapts=("head",), server=ServerStep(rate=0.001)),
-        "reptile": Reptile(wide, inner_steps=10, inner_rate=0.05, server=ServerStep(kind="mean", rate=0.5)),
+        "reptile": Reptile(wide, 5, 0.003, server=ServerStep(kind="mean", rate=0.3)),
     }
 
 
