@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from commonprior.errors import CommonPriorError, InputError
+from commonprior.printing import print_pairs
 
 app = typer.Typer(
     help="One prior, learned in common; no data shared.", no_args_is_help=True, add_completion=False,
@@ -117,7 +118,7 @@ def audit(
         "prior": verdict.prior.hex(),
         "head": verdict.head.hex(),
     }
-    _print_pairs(rows)
+    print_pairs(console, rows)
     _write_json(json_file, {"rounds": verdict.rounds, "recomputed": verdict.recomputed, "epsilon": verdict.epsilon,
                             "head": verdict.head.hex(), "prior": verdict.prior.hex()})  # fmt: skip
 
@@ -146,7 +147,7 @@ def keys_show(path: Annotated[Path, typer.Argument(help="An identity file.")]) -
     from commonprior.identity import Identity
 
     public = Identity.load(path).public()
-    _print_pairs({"key": public.key.hex(), "account": public.account.hex(),
+    print_pairs(console, {"key": public.key.hex(), "account": public.account.hex(),
                   "key signs account": public.key_signs_account.hex(),
                   "account signs key": public.account_signs_key.hex()})  # fmt: skip
 
@@ -167,7 +168,7 @@ def keys_trust(
             raise InputError(f"KEY: a key has 64 hex digits, got {len(key)}; `commonprior keys show` prints it")
         trusted[name] = added
         write_trust(trusted, path)
-    _print_pairs({who: known.hex() for who, known in trusted.items()} or {"nobody": f"{path} is empty"})
+    print_pairs(console, {who: known.hex() for who, known in trusted.items()} or {"nobody": f"{path} is empty"})
 
 
 def _hex(text: str, where: str) -> bytes:
@@ -175,12 +176,6 @@ def _hex(text: str, where: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise InputError(f"{where}: {text!r} is not hexadecimal") from None
-
-
-def _print_pairs(rows: dict[str, str]) -> None:
-    from commonprior.commands import print_pairs
-
-    print_pairs(console, rows)
 
 
 def _write_json(path: Path | None, value: Any) -> None:

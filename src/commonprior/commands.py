@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
@@ -27,6 +26,7 @@ from commonprior.loading import open_run
 from commonprior.monitor.run_report import report_run
 from commonprior.networks.mlp import Mlp
 from commonprior.predictor import predict_task
+from commonprior.printing import print_pairs
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import PLUGINS, Recipe, Schedule, read_recipe
 from commonprior.runfolder import RunFolder
@@ -58,9 +58,11 @@ def train(path: Path, data: Path | None, folder: Path, flags: TableFlags, consol
     run, done, rounds = training.run, training.coordinator.rounds_done, recipe.schedule.rounds
     if training.family.note:
         console.print(training.family.note, style="yellow")
-    console.print(f"{len(training.agents)} sites, {sum(len(p) for p in training.family.train.values())} tasks, "
-                  f"{plugin.kind_of(recipe.learner)} learner, {plugin.kind_of(recipe.sum)} sum, unit of privacy: "
-                  f"{recipe.mechanism.unit}")  # fmt: skip
+    family = training.family
+    learn, valid, test = (sum(map(len, fold.values())) for fold in (family.train, family.valid, family.test))
+    console.print(f"{learn + valid + test} tasks: {learn} to learn from, {valid} to validate with, {test} to test with")
+    kinds = f"{plugin.kind_of(recipe.learner)} learner, {plugin.kind_of(recipe.sum)} sum"
+    console.print(f"{len(training.agents)} sites, {kinds}, unit of privacy: {recipe.mechanism.unit}")
     if recipe.sum.insecure:
         console.print(recipe.sum.insecure, style="bold red")
     if done >= rounds:
@@ -106,6 +108,9 @@ def adapt(run: Path, support: Path, predict: Path, output: Path | None, console:
         raise RunError(f"{run}: its tasks are no tables (inputs of shape {spec.shape}); use the Python interface")
     few, new = read_frame(support), read_frame(predict)
     check_disjoint(few, new, spec, str(support), str(predict))
+    absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
+    if absent:
+        console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
     shared = pd.concat([few, new], ignore_index=True)
     scaler = fit_scaler(shared, spec, f"{support} and {predict}")
     x, y = encode_rows(few, spec, str(support), scaler), read_labels(few, spec, str(support))
@@ -191,13 +196,6 @@ def doctor(console: Console, out: Path | None) -> None:
 def _bar(console: Console) -> Progress:
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                     TextColumn("left"), TimeRemainingColumn(), console=console)  # fmt: skip
-
-
-def print_pairs(console: Console, rows: dict[str, str]) -> None:
-    """Print names and values, one a line; a hash is never broken, so that it can be copied."""
-    width = max(map(len, rows))
-    for left, right in rows.items():
-        console.print(f"[bold]{left:<{width}}[/bold]  {escape(right)}", soft_wrap=True)
 
 
 def _frame(console: Console, frame: pd.DataFrame, title: str) -> None:
