@@ -96,9 +96,7 @@ class PhasedCoordinator(abc.ABC):
 
     phases: ClassVar[tuple[str, ...]]
 
-    def __init__(
-        self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]], room: int = 0
-    ) -> None:
+    def __init__(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]], room: int = 0) -> None:
         if identity.key != session.coordinator:
             raise IdentityError(
                 f"identity {identity.key.hex()[:16]}… is not the session's coordinator "
