@@ -5,7 +5,7 @@
 Finn et al. (2017), section 5.1: 25 sine waves, 10 samples to adapt on and 10 to be judged by, a network 1-40-40-1 with
 ReLU, inner rate 0.01, plain gradient descent outside. Everyone starts from the same weights and gets the same batch as
 numpy arrays, as a source of tasks makes it. The contestants take short turns in random order, so that whatever else the
-machine does disturbs them all alike; a figure is the median over turns, and a ratio that of the same turn's. commonprior's
+machine does disturbs them all alike; a figure is the median over turns, a ratio that of the same turn's. commonprior's
 step is the public one: `contribute`, the mean over its rows, `apply`; its rows are one a task, which hand-written
 training has no need of.
 """

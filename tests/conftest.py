@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 import pytest
 
@@ -70,6 +71,13 @@ class Switchboard:
                 if not self.lost(seat, phase, self.carried):
                     kept.setdefault(seat, []).append(frame)
         return kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Let go of a file's compiled programs: each takes memory maps, and a process may have only so many."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

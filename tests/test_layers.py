@@ -17,7 +17,7 @@ ORDER = (
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
-PLUGIN_FOLDERS = ("tasks", "networks", "learners", "baselines", "privacy", "sums", "engines")
+PLUGIN_FOLDERS = ("tasks", "networks", "learners", "baselines", "privacy", "sums", "comparisons", "engines")
 MAY_NAME_PLUGINS = {"cli", "commands", "training", "contestants", "estimator"}
 """Assembly: these put concrete plug-ins together; everything else sees abstract classes only."""
 

@@ -108,14 +108,14 @@ def adapt(run: Path, support: Path, predict: Path, output: Path | None, console:
         raise RunError(f"{run}: its tasks are no tables (inputs of shape {spec.shape}); use the Python interface")
     few, new = read_frame(support), read_frame(predict)
     check_disjoint(few, new, spec, str(support), str(predict))
-    absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
-    if absent:
-        console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
     shared = pd.concat([few, new], ignore_index=True)
     scaler = fit_scaler(shared, spec, f"{support} and {predict}")
     x, y = encode_rows(few, spec, str(support), scaler), read_labels(few, spec, str(support))
     batch = Batch(x, y, np.ones(len(y), np.float32))
     prediction = predict_task(learned, batch, encode_rows(new, spec, str(predict), scaler), learning_key("adapt"))
+    absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
+    if absent:
+        console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
     table = prediction_table(prediction, spec, new.index)
     if output is None:
         _frame(console, table.head(20), f"{len(table)} predictions from {len(few)} samples"
@@ -188,7 +188,7 @@ def doctor(console: Console, out: Path | None) -> None:
             plugin.load(package, base, kind)
     for kind in plugin.kinds(commonprior.sums):
         cls: Any = plugin.load(commonprior.sums, SecureSum, kind)
-        facts[f"sum {kind}"] = cls.insecure or (cls.__doc__ or "").strip().splitlines()[0]
+        facts[f"sum {kind}"] = cls.insecure or cls.trust
     print_pairs(console, facts)
     _write_json(out, facts)
 

@@ -7,8 +7,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from commonprior.accountant import Spend, affords, nothing_spent, spend_of
 from commonprior.appendlog import AppendLog, write_whole
+from commonprior.canonical import digest
 from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round
 from commonprior.errors import BudgetExhausted, RunError
@@ -87,10 +90,13 @@ class Coordinator:
                 f"{self._run.path}: the checkpoint is not the prior that the journal names; run "
                 f"`commonprior audit {self._run.path}`, restore the folder, or start under another --name"
             )
-        rounds = [(e.length, e.attempt + 1) for e in self._journal.entries if isinstance(e, Round)]
-        rounds.append((self._recipe.learner.length(self._prior), len(self._begun(self.rounds_done + 1))))
-        for length, attempts in rounds:
-            self._spent += self._cost(length).times(attempts)
+        release = self._release()
+        for entry in self._journal.entries:
+            if isinstance(entry, Round):
+                self._spent += self._cost().times(entry.attempt + 1)
+                if self._mechanism.state():
+                    self._mechanism = self._mechanism.observe(self._summed(entry), release, len(entry.survivors))
+        self._spent += self._cost().times(len(self._begun(self.rounds_done + 1)))
 
     def _enrol(self, engine: Engine, family: Family) -> None:
         recipe = self._recipe
@@ -131,7 +137,7 @@ class Coordinator:
             raise RunError(f"{self._run.journal}: the record has no opening entry; run `commonprior audit`")
         begun = self._begun(number)
         session = self._session(number, len(begun), opening.run, self._journal.head)
-        cost = self._cost(session.length)
+        cost = self._cost()
         self._check_budget(cost)
         spent = self._spent + cost
         self._note("begun", number, session.attempt)
@@ -163,12 +169,23 @@ class Coordinator:
         self._log.append(line)
         self._lines.append(line)
 
-    def _release(self, length: int) -> Release:
-        schedule, n = self._recipe.schedule, len(self._roster)
+    def _release(self) -> Release:
+        schedule, n, length = self._recipe.schedule, len(self._roster), self._recipe.learner.length(self._prior)
         return Release(n, n - schedule.dropouts - schedule.colluders, length, schedule.tasks_per_site)
 
-    def _cost(self, length: int) -> Spend:
-        return spend_of(self._mechanism.spends(self._release(length)), self._mechanism.unit)
+    def _cost(self) -> Spend:
+        return spend_of(self._mechanism.spends(self._release()), self._mechanism.unit)
+
+    def _summed(self, entry: Round) -> np.ndarray:
+        """Return the integers that a finished round summed to; a mechanism that moves is built anew from them."""
+        file = self._run.sum_of(entry.round)
+        total = file.read_bytes() if file.exists() else b""
+        if digest(total) != entry.sum:
+            raise RunError(
+                f"{file}: is missing or is not the sum that the journal names, and the mechanism of round "
+                f"{entry.round + 1} follows from it; restore the folder, or start under another --name"
+            )
+        return entry.encoding.from_words(np.frombuffer(total, entry.encoding.word))
 
     def _check_budget(self, cost: Spend) -> None:
         budget = self._recipe.budget
@@ -186,8 +203,8 @@ class Coordinator:
 
     def _session(self, number: int, attempt: int, run: bytes, head: bytes) -> Session:
         schedule, roster = self._recipe.schedule, self._roster
-        length = self._recipe.learner.length(self._prior)
-        encoding = self._mechanism.encoding(self._release(length))
+        release = self._release()
+        length, encoding = self._mechanism.width(release.length), self._mechanism.encoding(release)
         return Session(
             run, number, attempt, self._prior.hash(), self._recipe.hash(), head, self._identity.key, roster,
             schedule.dropouts, schedule.colluders, length, encoding,

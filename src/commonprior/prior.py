@@ -29,6 +29,10 @@ class Prior(NamedTuple):
         """Return the canonical bytes."""
         return encode({"params": _tensors(self.params), "state": _tensors(self.state)})
 
+    def with_state(self, state: Tensors) -> Prior:
+        """Return the prior with these tensors added to its state, in the place of others of their names."""
+        return Prior(self.params, {**self.state, **state})
+
     def hash(self) -> bytes:
         """Return the SHA-256 of the canonical bytes."""
         return digest(self.encode())
@@ -74,7 +78,7 @@ def unflatten(vector: np.ndarray, like: Tensors) -> dict[str, np.ndarray]:
 def save_prior(prior: Prior, path: Path) -> None:
     """Write a prior as safetensors: `params/NAME` and `state/NAME`, with its hash in the metadata."""
     tensors = {
-        f"{part}/{name}": np.ascontiguousarray(value, np.float32)
+        f"{part}/{name}": np.asarray(value, np.float32, order="C")
         for part, group in (("params", prior.params), ("state", prior.state))
         for name, value in group.items()
     }

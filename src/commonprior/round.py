@@ -57,7 +57,7 @@ def run_round(
     with this round; `agreed` is told whose updates are about to be summed, before the sites sign it.
     """
     talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
-    release = Release(len(session.roster), session.threshold - session.colluders, session.length,
+    release = Release(len(session.roster), session.threshold - session.colluders, recipe.learner.length(prior),
                       recipe.schedule.tasks_per_site)  # fmt: skip
 
     machine = recipe.sum.coordinator(session, coordinator)
@@ -78,8 +78,10 @@ def run_round(
         return Failed(reason, talk.refusals, culprits)
     aggregate = step.done
 
-    mean = mechanism.mean(aggregate.value, session.encoding, release, len(aggregate.survivors))
-    new = recipe.learner.apply(prior, mean, None)
+    survivors = len(aggregate.survivors)
+    mean = mechanism.mean(aggregate.value, session.encoding, release, survivors)
+    following = mechanism.observe(aggregate.value, release, survivors)
+    new = recipe.learner.apply(prior, mean, None).with_state(following.state())
 
     total = aggregate.value.astype(session.encoding.word).tobytes()
     entry = Round(
@@ -90,7 +92,7 @@ def run_round(
     signatures = talk.agree("acknowledge", {"total": total}, entry)
     if len(signatures) < session.threshold:
         return Failed(f"{len(signatures)} sites signed the record, expected {session.threshold}", talk.refusals)
-    return Outcome(new, mechanism.observe(aggregate.value), entry, signatures, total, aggregate.parts)
+    return Outcome(new, following, entry, signatures, total, aggregate.parts)
 
 
 class Conversation:

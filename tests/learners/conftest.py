@@ -31,6 +31,13 @@ TABLE = TaskSpec(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """Let go of what a file's tests compiled: a process may hold only so many programs in memory."""
+    yield
+    jax.clear_caches()
+
+
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
 
@@ -199,8 +206,8 @@ def many_tasks_at_once_are_as_each_alone(learner):
             adapted = learner.adapt(prior, task.support, key)
             return learner.predict(prior, adapted, task.query.x, key)
 
-        together = jax.jit(jax.vmap(one))(tasks, keys())
-        alone = [one(jax.tree.map(lambda leaf, i=i: leaf[i], tasks), keys()[i]) for i in range(M)]
+        together, single = jax.jit(jax.vmap(one))(tasks, keys()), jax.jit(one)
+        alone = [single(jax.tree.map(lambda leaf, i=i: leaf[i], tasks), keys()[i]) for i in range(M)]
         assert together.mean.dtype == jnp.float64
         assert_close(together, jax.tree.map(lambda *leaves: np.stack(leaves), *alone), 1e-9)
 

@@ -60,6 +60,18 @@ def test_the_sums_are_taken_in_float64():
     assert ServerStep("mean", 1.0).apply(start, update).params["a"][0] == np.float32(1 + 2**-23)
 
 
+@pytest.mark.parametrize("kind", ["momentum", "adam"])
+def test_what_it_remembers_is_taken_up_in_float64_too(kind):
+    step, updates = ServerStep(kind, 0.1, beta1=0.9), np.random.default_rng(1).normal(size=(2, 5))
+    once = step.apply(step.begin(PARAMS), updates[0])
+    twice = step.apply(once, updates[1])
+    fresh = 1.0 if kind == "momentum" else 1 - step.beta1
+    for name, part in (("a", slice(0, 1)), ("b", slice(1, 5))):
+        first = once.state[f"server/first/{name}"].astype(np.float64).ravel()
+        expected = (step.beta1 * first + fresh * updates[1][part]).astype(np.float32)
+        np.testing.assert_array_equal(twice.state[f"server/first/{name}"].ravel(), expected)
+
+
 def test_refuses_an_update_of_another_length():
     with pytest.raises(ModelError, match=r"5 numbers, got shape \(4,\)"):
         ServerStep().apply(ServerStep().begin(PARAMS), np.ones(4))

@@ -67,8 +67,8 @@ def test_what_an_outsider_knows_catches_a_short_or_a_new_record(run):
     (2, lambda e: dataclasses.replace(e, base=bytes(32)), "does not start from the prior before"),
     (3, lambda e: dataclasses.replace(e, survivors=(0, 1)), "2 contributors, expected at least 4"),
     (3, lambda e: dataclasses.replace(e, epsilon=0.5), "signed by 0 sites"),
-    (3, lambda e: dataclasses.replace(e, commitments=(bytes(32),) * 4), "contributors is signed by 0 sites"),
-    (3, lambda e: dataclasses.replace(e, consistency=()), "contributors is signed by 0 sites"),
+    (3, lambda e: dataclasses.replace(e, commitments=(bytes(32),) * 4), "whose updates are summed: signed by 0 sites"),
+    (3, lambda e: dataclasses.replace(e, consistency=()), "whose updates are summed: signed by 0 sites"),
     (0, lambda e: dataclasses.replace(e, recipe={**e.recipe, "x": 1}), "not signed by carbon-lab"),
     (0, lambda e: dataclasses.replace(e, coordinator=bytes(32)), "not signed by carbon-lab"),
 ], ids=range(10))  # fmt: skip

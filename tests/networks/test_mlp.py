@@ -81,8 +81,8 @@ def test_normalised_layers_do_not_care_for_the_scale_of_what_comes_in():
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu"])
 def test_a_deep_network_starts_with_signals_of_one_size(activation):
     x = np.random.default_rng(3).normal(size=(64, 256)).astype(np.float32)
-    network = Mlp((256, 256, 256), activation)
-    outputs = network.apply(network.init(x[:1], 64, KEY), x)
+    network = Mlp((256, 128, 64), activation)
+    outputs = network.apply(network.init(x[:1], 8, KEY), x)
     assert 0.2 < float(np.sqrt((np.asarray(outputs) ** 2).mean())) < 2
 
 

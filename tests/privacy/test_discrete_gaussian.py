@@ -280,4 +280,4 @@ def test_memory_and_mechanism_stay_as_they_are():
     contributions = Contributions(np.ones((2, 4)), "task")
     kept = mechanism.protect(contributions, mechanism.encoding(release), release, memory, KEY, never)[1]
     assert kept is memory
-    assert mechanism.observe(np.zeros(4)) is mechanism
+    assert mechanism.observe(np.zeros(4), release, 3) is mechanism

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from dp_accounting import GaussianDpEvent
 from dp_accounting.rdp import RdpAccountant
+from scipy.special import ive
 
 from commonprior.errors import RecipeError
-from commonprior.privacy._rdp import DiscreteGaussianSumEvent
+from commonprior.privacy._rdp import DiscreteGaussianSumEvent, SkellamSumEvent
 
 ORDERS = [1.0625, 1.5, 2.0, 3.0, 8.0, 33.0, 100.0]
 
@@ -97,13 +98,73 @@ def test_the_curve_grows_with_the_order_and_shrinks_with_noise():
     assert np.all(DiscreteGaussianSumEvent(1, 3, 10, 10_001).rdp(ORDERS) > curve)
 
 
+@pytest.mark.parametrize("kind", [DiscreteGaussianSumEvent, SkellamSumEvent])
 @pytest.mark.parametrize("field", ["variance", "parties", "length"])
-def test_an_event_without_noise_cannot_be_made(field):
+def test_an_event_without_noise_cannot_be_made(field, kind):
     fields = {"variance": 1, "parties": 1, "sensitivity_squared": 1, "length": 1, field: 0}
     with pytest.raises(RecipeError, match=f"{field} = 0"):
-        DiscreteGaussianSumEvent(**fields)
+        kind(**fields)
 
 
-def test_the_event_survives_dp_accountings_own_serialisation():
-    event = DiscreteGaussianSumEvent(2**40, 9, 2**45, 100)
+@pytest.mark.parametrize("kind", [DiscreteGaussianSumEvent, SkellamSumEvent])
+def test_the_event_survives_dp_accountings_own_serialisation(kind):
+    event = kind(2**40, 9, 2**45, 100)
     assert event.from_named_tuple(event.to_named_tuple()) == event
+
+
+def skellam_divergence(mu, shift, alpha):
+    """D_α of Sk(μ) shifted against itself, summed over the pmf exp(-μ)·I_k(μ); refuses to cut a tail that counts."""
+    reach = int(40 * math.sqrt(mu) + 80)
+    x = np.arange(-reach, reach + shift + 1)
+    p, q = ive(np.abs(x), mu), ive(np.abs(x - shift), mu)
+    keep = (p > 1e-290) & (q > 1e-290)
+    logs = alpha * np.log(q[keep]) + (1 - alpha) * np.log(p[keep])
+    top = logs.max()
+    assert max(logs[0], logs[-1]) < top - 25
+    return (top + np.log(np.exp(logs - top).sum())) / (alpha - 1)
+
+
+@pytest.mark.parametrize(("variance", "parties"), [(2, 1), (2, 2), (2, 5), (20, 2), (200, 10)])
+@pytest.mark.parametrize("shift", [1, 2, 5])
+def test_skellam_noise_costs_at_most_its_curve(variance, parties, shift):
+    orders = [1.0625, 1.5, 2.0, 2.25, 2.5, 3.0, 3.7, 8.0]
+    curve = SkellamSumEvent(variance, parties, shift**2, 1).rdp(orders)
+    exact = np.array([skellam_divergence(variance * parties, shift, a) for a in orders])
+    assert np.all(exact <= curve)
+    tight = exact[2:] if variance * parties >= 40 else exact[:0]
+    assert np.all(curve[2:][: len(tight)] <= tight * 1.3)
+
+
+def test_skellam_noise_costs_what_it_costs_in_each_coordinate_added_up():
+    mu, shifts = 10, (3, 2, 1, 1, 0)
+    squared = sum(s * s for s in shifts)
+    curve = SkellamSumEvent(mu, 1, squared, len(shifts)).rdp([2.0, 3.0, 4.0])
+    exact = [sum(skellam_divergence(mu, s, a) for s in shifts if s) for a in (2.0, 3.0, 4.0)]
+    assert np.all(np.array(exact) <= curve)
+
+
+def test_skellam_sums_are_skellam_and_tend_to_the_gaussian():
+    few, many = SkellamSumEvent(1000, 2, 100, 50), SkellamSumEvent(2, 1000, 100, 50)
+    assert np.array_equal(few.rdp(ORDERS), many.rdp(ORDERS))
+    gaussian = RdpAccountant(ORDERS).compose(GaussianDpEvent(2.0)).rdp
+    last = math.inf
+    for squared in (100, 10_000, 10**6):
+        curve = SkellamSumEvent(squared, 4, squared, 10**4).rdp(ORDERS)
+        gap = float((curve[2:] / gaussian[2:]).max()) - 1
+        assert 0 < gap < last
+        last = gap
+    assert last < 1e-3
+    assert np.all(np.diff(few.rdp(ORDERS)) >= 0)
+
+
+def test_of_a_long_update_with_few_units_the_l1_norm_is_bounded_by_its_square():
+    short, long = SkellamSumEvent(4, 1, 9, 2), SkellamSumEvent(4, 1, 9, 10**6)
+    assert np.all(short.rdp(ORDERS) < long.rdp(ORDERS))
+    assert np.array_equal(long.rdp(ORDERS), SkellamSumEvent(4, 1, 9, 10**9).rdp(ORDERS))
+
+
+def test_the_theorem_is_written_down_as_it_is():
+    # ‖Δ‖² = 4, ‖Δ‖₁ <= 2, μ = 10, then 1: 4α/20 + (4(2α-1) + 12)/400, then 4α/2 + 3, both by hand.
+    assert SkellamSumEvent(10, 1, 4, 1).rdp([2.0, 3.0]) == pytest.approx([0.4 + 24 / 400, 0.6 + 32 / 400])
+    assert SkellamSumEvent(1, 1, 4, 1).rdp([2.0, 3.0]) == pytest.approx([4 + 3, 6 + 3])
+    assert SkellamSumEvent(10, 1, 4, 1).rdp([1.5, 2.5]) == pytest.approx([0.46, (0.46 + 2 * 0.68) / 2 / 1.5])

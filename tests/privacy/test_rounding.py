@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from commonprior.errors import ModelError
-from commonprior.privacy._rounding import random_words, squared_bound, to_integers
+from commonprior.privacy._rounding import random_words, rounded, squared_bound, to_scale
 
 KEY = jax.random.key(7)
 UP, DOWN = 0, 2**32 - 1
@@ -16,7 +16,8 @@ UP, DOWN = 0, 2**32 - 1
 
 def integers(row, clip=1.0, bound=math.inf, fraction=10, words=None):
     row = np.asarray(row, np.float64)
-    return to_integers(row, 0, clip, bound, fraction, random_words(KEY, 0, row.size) if words is None else words)
+    words = random_words(KEY, 0, row.size) if words is None else words
+    return rounded(to_scale(row, 0, clip, bound, fraction).values, clip, fraction, words)
 
 
 @settings(max_examples=150, deadline=None)
@@ -91,7 +92,7 @@ def test_a_diverged_row_is_named(value):
     row = np.ones(5)
     row[3] = value
     with pytest.raises(ModelError, match=f"row 2 of the contributions holds {value} at number 3"):
-        to_integers(row, 2, 1.0, 1.0, 10, random_words(KEY, 2, 5))
+        to_scale(row, 2, 1.0, 1.0, 10)
 
 
 def test_same_key_same_words_and_each_row_its_own():
@@ -107,3 +108,9 @@ def test_same_key_same_words_and_each_row_its_own():
 
 def test_the_words_are_pinned():
     assert random_words(KEY, 0, 4).tolist() == [362933590, 1986686663, 3337670912, 340986597]
+
+
+def test_a_row_says_whether_it_was_clipped_and_whether_it_was_there():
+    for row, present, within in (([0.6, 0.8], True, True), ([0.6, 0.81], True, False), ([0.0, 0.0], False, True)):
+        scaled = to_scale(np.array(row), 0, 1.0, 1.0, 4)
+        assert (scaled.present, scaled.within) == (present, within)

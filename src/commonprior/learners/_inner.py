@@ -9,7 +9,6 @@ import jax
 from commonprior.prior import Tensors
 from commonprior.task import Array
 
-
 _UNROLLED = 5
 """Steps that are compiled one after the other instead of as a loop: a tenth faster where the network is small."""
 

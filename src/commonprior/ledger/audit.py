@@ -22,7 +22,7 @@ from commonprior.entry import NO_HEAD, Entry, Opening, Round, Signatures, read_e
 from commonprior.errors import CommonPriorError, InputError, JournalError, RecipeError
 from commonprior.identity import verify
 from commonprior.prior import Prior, load_prior
-from commonprior.privacy import Release
+from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import consistency_statement
@@ -145,9 +145,9 @@ class _Audit:
         statement = consistency_statement(session, entry.survivors, entry.commitments)
         roster = opening.roster
         agreed = {s for s, g in entry.consistency if 0 <= s < len(roster) and verify(roster[s].key, g, statement)}
-        for what, seats in (("contributors", agreed), ("entry", signers(data, signatures, roster))):
+        for what, seats in (("whose updates are summed", agreed), ("the entry", signers(data, signatures, roster))):
             if len(seats) < session.threshold:
-                raise JournalError(f"the {what} is signed by {len(seats)} sites, expected {session.threshold}")
+                raise JournalError(f"{what}: signed by {len(seats)} sites, expected {session.threshold}")
         self._recompute(entry, opening)
         self._rounds, self._last = entry.round, entry
 
@@ -155,25 +155,34 @@ class _Audit:
         recipe, file = self._recipe, self._run.sum_of(entry.round)
         if recipe is None:
             return
+        mechanism, length = recipe.mechanism, entry.length
+        if self._prior is not None:
+            mechanism, length = mechanism.resume(self._prior.state), recipe.learner.length(self._prior)
         n = len(opening.roster)
-        release = Release(n, n - opening.dropouts - opening.colluders, entry.length, recipe.schedule.tasks_per_site)
-        self._account(entry, recipe, release)
+        release = Release(n, n - opening.dropouts - opening.colluders, length, recipe.schedule.tasks_per_site)
+        # Without its prior, the mechanism of a round is known only where it stays what the recipe says.
+        if self._prior is not None or (mechanism.width(length) == length and not mechanism.state()):
+            self._account(entry, mechanism, release)
         if self._prior is None or not file.exists():
             self._prior = None
             return
+        if (entry.length, entry.encoding) != (mechanism.width(length), mechanism.encoding(release)):
+            raise JournalError("its length or encoding is not what the prior and the mechanism make")
         total = file.read_bytes()
         if digest(total) != entry.sum or len(total) != entry.length * entry.encoding.width:
             raise JournalError(f"{file} is not the sum that the entry names")
         summed = entry.encoding.from_words(np.frombuffer(total, entry.encoding.word))
-        mean = recipe.mechanism.mean(summed, entry.encoding, release, len(entry.survivors))
-        self._prior = recipe.learner.apply(self._prior, mean, None)
+        survivors = len(entry.survivors)
+        mean = mechanism.mean(summed, entry.encoding, release, survivors)
+        following = mechanism.observe(summed, release, survivors)
+        self._prior = recipe.learner.apply(self._prior, mean, None).with_state(following.state())
         if self._prior.hash() != entry.prior:
             raise JournalError("its sum makes another prior than the one it names")
         self._recomputed += 1
 
-    def _account(self, entry: Round, recipe: Recipe, release: Release) -> None:
-        unit = recipe.mechanism.unit
-        cost = spend_of(recipe.mechanism.spends(release), unit).times(entry.attempt + 1)
+    def _account(self, entry: Round, mechanism: Mechanism, release: Release) -> None:
+        unit = mechanism.unit
+        cost = spend_of(mechanism.spends(release), unit).times(entry.attempt + 1)
         self._spent = (self._spent or nothing_spent(unit)) + cost
         epsilon = self._spent.epsilon(entry.delta)
         said = math.inf if entry.epsilon < 0 else entry.epsilon

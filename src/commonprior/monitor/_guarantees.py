@@ -44,10 +44,14 @@ def privacy_sentence(privacy: Privacy, insecure: str) -> str:
     return f"{hidden}; the run has spent {privacy.short}."
 
 
-def privacy_block(privacy: Privacy, insecure: str) -> Markup:
+def privacy_block(privacy: Privacy, insecure: str, trust: str = "") -> Markup:
     """Return what the run gives away, and about whom."""
     if insecure:
         hidden = element("p", {"class": "warning"}, element("strong", None, "The sum is not secure. "), insecure)
+    elif trust:
+        hidden = paragraph(
+            "The sum: the coordinator saw no single site's update, only their total. Trust: ", trust, "."
+        )
     else:
         hidden = paragraph(
             "The sum: nobody saw the update of a single site, the coordinator neither; only their total came out. This "

@@ -37,7 +37,8 @@ class ReportData:
     """Everything that a report says. A table that is None, or empty, is a part that the report says is missing.
 
     `epsilon` None (or not a finite number of at least 0) means that there is no guarantee; `budget` 0 that there is no
-    limit. `insecure` is the sum's own sentence where it hides nothing, `stopped` why a run ended early. `head` and
+    limit. `trust` is the sum's sentence about whom a site must
+    trust, `insecure` its own where it hides nothing, `stopped` why a run ended early. `head` and
     `prior` are in hex. `length` is how many numbers an update has. Differences in `comparison` are a contestant's less
     `reference`'s. `metric` chooses what leads; empty takes the usual one.
     """
@@ -54,6 +55,7 @@ class ReportData:
     budget: float = 0.0
     note: str = ""
     insecure: str = ""
+    trust: str = ""
     stopped: str = ""
     head: str = ""
     prior: str = ""
@@ -94,7 +96,7 @@ def render(data: ReportData) -> bytes:
         "Against the alternatives": _alternatives(standings, lead),
         "Predictions against truth": _predictions(data),
         "Learning curve": curve_block(data.curve, data.sites, data.spec),
-        "Privacy": privacy_block(data.privacy, data.insecure),
+        "Privacy": privacy_block(data.privacy, data.insecure, data.trust),
         "Time and bytes": _costs(data),
         "The record": record_block(data.name, data.head, data.prior, data.audit, data.sites),
         "The recipe": _recipe(data),

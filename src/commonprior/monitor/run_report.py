@@ -43,6 +43,7 @@ def report_run(folder: Path) -> Path:
         budget=recipe.budget.epsilon,
         note=opening.note,
         insecure=recipe.sum.insecure,
+        trust=recipe.sum.trust,
         stopped=_stopped(recipe, run, done),
         head=journal.head.hex(),
         prior=(last or opening).prior.hex(),

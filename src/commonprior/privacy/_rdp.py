@@ -1,7 +1,7 @@
-"""What a sum of discrete Gaussians costs, in Rényi differential privacy.
+"""What a sum of discrete Gaussians, or of Skellams, costs in Rényi differential privacy.
 
-Let P be the sum of n independent N_Z(0, σ²) and Q = N_Z(0, nσ²). By Poisson summation (Kairouz, Liu and Steinke,
-arXiv 2102.06387, section 3), |log P(x)/Q(x)| <= τ/2 everywhere, for σ >= 1/2 and
+For discrete Gaussians, let P be the sum of n independent N_Z(0, σ²) and Q = N_Z(0, nσ²). By Poisson summation
+(Kairouz, Liu and Steinke, arXiv 2102.06387, section 3), |log P(x)/Q(x)| <= τ/2 everywhere, for σ >= 1/2 and
 
     τ = 10 · Σ_{k=1}^{n-1} exp(-2π²σ² · k/(k+1)).
 
@@ -51,11 +51,7 @@ class DiscreteGaussianSumEvent(RenyiDpEvent):
     length: int
 
     def __attrs_post_init__(self) -> None:
-        for name in ("variance", "parties", "length"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"a noised sum with {name} = {getattr(self, name)} has no known cost: at least 1")
-        if self.sensitivity_squared < 0:
-            raise RecipeError(f"a noised sum has a squared sensitivity of {self.sensitivity_squared}: at least 0")
+        check_noised_sum(self)
 
     @property
     def tau(self) -> float:
@@ -72,3 +68,49 @@ class DiscreteGaussianSumEvent(RenyiDpEvent):
         first = alpha / 2 * ratio + self.tau * self.length
         second = alpha / 2 * (np.sqrt(ratio) + self.tau * np.sqrt(self.length)) ** 2
         return np.minimum(first, second)
+
+
+@attr.s(frozen=True, slots=True, auto_attribs=True)
+class SkellamSumEvent(RenyiDpEvent):
+    """The sum of integer vectors [length], noised by `parties` independent Skellams of `variance` in each coordinate.
+
+    Neighbours, `sensitivity_squared` and further parties are as above. The sum of Skellams is the Skellam of variance
+    μ = parties · variance, and for a shift by Δ in Z^d and every whole α >= 2 (Agarwal, Kairouz and Liu, arXiv
+    2110.04995, theorem 3.5)
+
+        D_α <= α‖Δ‖²/2μ + min(((2α-1)‖Δ‖² + 6‖Δ‖₁)/4μ², 3‖Δ‖₁/2μ).
+
+    Of ‖Δ‖₁ it is known that it is at most √d·‖Δ‖ and, for integers, ‖Δ‖².
+    """
+
+    variance: int
+    parties: int
+    sensitivity_squared: int
+    length: int
+
+    def __attrs_post_init__(self) -> None:
+        check_noised_sum(self)
+
+    def rdp(self, orders: Sequence[float]) -> np.ndarray:
+        """Return the bound at each order; between whole orders by the convexity of (α-1)·D_α, which is 0 at 1."""
+        alpha = np.asarray(orders, np.float64)
+        below = np.maximum(np.floor(alpha), 1.0)
+        part = alpha - below
+        # Below 2 this is D_2, which also follows from D_α growing with α.
+        lower, upper = (below - 1) * self._whole(np.maximum(below, 2.0)), below * self._whole(below + 1)
+        return ((1 - part) * lower + part * upper) / (alpha - 1)
+
+    def _whole(self, alpha: np.ndarray) -> np.ndarray:
+        mu, squared = float(self.variance * self.parties), float(self.sensitivity_squared)
+        first = min(squared, float(np.sqrt(self.length * squared)))
+        rest = np.minimum(((2 * alpha - 1) * squared + 6 * first) / (4 * mu * mu), 3 * first / (2 * mu))
+        return alpha * squared / (2 * mu) + rest
+
+
+def check_noised_sum(event: DiscreteGaussianSumEvent | SkellamSumEvent) -> None:
+    """Raise `RecipeError` for a noised sum whose cost is not known."""
+    for name in ("variance", "parties", "length"):
+        if getattr(event, name) < 1:
+            raise RecipeError(f"a noised sum with {name} = {getattr(event, name)} has no known cost: at least 1")
+    if event.sensitivity_squared < 0:
+        raise RecipeError(f"a noised sum has a squared sensitivity of {event.sensitivity_squared}: at least 0")

@@ -7,7 +7,7 @@ then look at the integers: what privacy rests on is *their* norm, not the norm o
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,25 +60,36 @@ def checked_norm(row: np.ndarray, index: int) -> tuple[float, float]:
     return peak, math.sqrt(float(np.square(relative, out=relative).sum()))
 
 
-def to_integers(row: np.ndarray, index: int, clip: float, bound: float, fraction: int, words: np.ndarray) -> np.ndarray:
-    """Return a row [d] as int64 [d]: clipped to L2 norm `clip` and size `bound`, scaled by 2^fraction, rounded.
+class Scaled(NamedTuple):
+    """A row in units of 2^-fraction: `values` [d] float64; is it there (`present`), was it `within` the clip."""
+
+    values: np.ndarray
+    present: bool
+    within: bool
+
+
+def to_scale(row: np.ndarray, index: int, clip: float, bound: float, fraction: int) -> Scaled:
+    """Return a row [d] clipped to L2 norm `clip` and size `bound`, times 2^fraction. A row of zeros is not there."""
+    row = row.astype(np.float64, copy=False)
+    peak, ratio = checked_norm(row, index)
+    within = peak <= clip / max(ratio, 1.0)
+    scaled = row * math.ldexp(1.0, fraction) if within else (row / peak) * (math.ldexp(clip, fraction) / ratio)
+    if bound < clip:
+        edge = math.ldexp(bound, fraction)
+        np.clip(scaled, -edge, edge, out=scaled)
+    return Scaled(scaled, peak > 0, within)
+
+
+def rounded(scaled: np.ndarray, clip: float, fraction: int, words: np.ndarray) -> np.ndarray:
+    """Return what `to_scale` gave as int64 [d], rounded up or down at random.
 
     The squared norm of the integers is at most `squared_bound(clip · 2^fraction, d)`, always: a row that is rounded
     over it is truncated towards zero instead, which shortens it.
     """
-    row = row.astype(np.float64, copy=False)
-    peak, ratio = checked_norm(row, index)
-    if peak > clip / max(ratio, 1.0):
-        scaled = (row / peak) * (math.ldexp(clip, fraction) / ratio)
-    else:
-        scaled = row * math.ldexp(1.0, fraction)
-    if bound < clip:
-        edge = math.ldexp(bound, fraction)
-        np.clip(scaled, -edge, edge, out=scaled)
     floor = np.floor(scaled)
     integers = floor.astype(np.int64)
     # scaled - floor is exact, unlike scaled + uniform; P(up) is off by less than 2^-32.
     integers += words < np.ldexp(scaled - floor, 32)
-    if int(np.dot(integers, integers)) > squared_bound(math.ldexp(clip, fraction), row.size):
+    if int(np.dot(integers, integers)) > squared_bound(math.ldexp(clip, fraction), scaled.size):
         integers = np.trunc(scaled).astype(np.int64)
     return integers

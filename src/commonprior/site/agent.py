@@ -58,6 +58,8 @@ class _Attempt:
     session: Session
     seat: Seat
     prior: Prior
+    mechanism: Mechanism
+    release: Release
     protected: Protected
     machine: Machine
     spend: Spend
@@ -79,7 +81,6 @@ class Agent:
     seconds: dict[str, float] = field(default_factory=lambda: {"masking": 0.0})
 
     def __post_init__(self) -> None:
-        self._mechanism = self.terms.mechanism
         self._attempt: _Attempt | None = None
 
     def receive(self, data: bytes) -> Sequence[bytes]:
@@ -157,6 +158,7 @@ class Agent:
         ):
             raise ProtocolError("the opening entry and its session disagree")
         self._check_policy(session)
+        self._check_mechanism(terms.mechanism)
         self._finish(Finished(0, digest(data), entry.prior), None)
         return data
 
@@ -174,16 +176,19 @@ class Agent:
         prior = Prior.decode(prior_bytes)
         if digest(prior_bytes) != session.base:
             raise ProtocolError("the prior's bytes do not have the hash that the session names")
-        release = self._release(session)
-        if session.length != self.terms.learner.length(prior) or session.encoding != self._mechanism.encoding(release):
+        mechanism, release = self.terms.mechanism.resume(prior.state), self._release(session, prior)
+        if session.round == 1 and mechanism != self.terms.mechanism:
+            raise ProtocolError("the first prior moves the mechanism, which has seen nothing yet")
+        self._check_mechanism(mechanism)
+        if (session.length, session.encoding) != (mechanism.width(release.length), mechanism.encoding(release)):
             raise ProtocolError("the session's length or encoding is not what this prior and mechanism make")
-        spend = spend_of(self._mechanism.spends(release), self._mechanism.unit)
+        spend = spend_of(mechanism.spends(release), mechanism.unit)
         self._check_budget(spend)
         self.log.entered(session.round, session.attempt)
         context = Context(session, prior, release, self.terms.seed)
-        protected = self.contributor.contribute(context, self._mechanism, self.log.recall(session.round - 1))
+        protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
-        self._attempt = _Attempt(session, seat, prior, protected, machine, spend)
+        self._attempt = _Attempt(session, seat, prior, mechanism, release, protected, machine, spend)
         return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
 
     def _perform(self, attempt: _Attempt, step: Step) -> Sequence[bytes]:
@@ -232,11 +237,12 @@ class Agent:
         if digest(total) != entry.sum or len(total) != session.length * session.encoding.width:
             raise ProtocolError("the sum's bytes are not those that the entry names")
         summed = session.encoding.from_words(np.frombuffer(total, session.encoding.word))
-        mean = self._mechanism.mean(summed, session.encoding, self._release(session), len(entry.survivors))
-        new = self.terms.learner.apply(attempt.prior, mean, None)
+        survivors = len(entry.survivors)
+        mean = attempt.mechanism.mean(summed, session.encoding, attempt.release, survivors)
+        following = attempt.mechanism.observe(summed, attempt.release, survivors)
+        new = self.terms.learner.apply(attempt.prior, mean, None).with_state(following.state())
         if new.hash() != entry.prior:
             raise ProtocolError("the entry names another prior than the one that its sum makes")
-        self._mechanism = self._mechanism.observe(summed)
         self._finish(
             Finished(session.round, digest(data), entry.prior),
             attempt.protected if attempt.seat in entry.survivors else None,
@@ -286,12 +292,14 @@ class Agent:
         for network in _network_kinds(terms.learner):
             if policy.networks and network not in policy.networks:
                 raise PolicyRefusal(f"{self.name} does not allow the network {network}")
-        clip, noise = self._mechanism.clip, self._mechanism.noise
+        self._check_cohort([m.key for m in session.roster], session.colluders)
+
+    def _check_mechanism(self, mechanism: Mechanism) -> None:
+        policy, clip, noise = self.policy, mechanism.clip, mechanism.noise
         if 0 < policy.maximum_clip < clip:
             raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
         if noise < policy.minimum_noise:
             raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
-        self._check_cohort([m.key for m in session.roster], session.colluders)
 
     def _check_cohort(self, keys: Sequence[bytes], colluders: int) -> None:
         cohort = len(self.trusted.intersection(keys)) - colluders
@@ -303,14 +311,15 @@ class Agent:
 
     def _check_budget(self, spend: Spend) -> None:
         limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
-        spent = self.log.spent_so_far(self._mechanism.unit)
+        spent = self.log.spent_so_far(spend.unit)
         try:
             charge(spent, spend, min(limits, default=0.0), self.terms.delta)
         except BudgetExhausted as error:
             raise BudgetExhausted(f"{self.name}: {error}") from None
 
-    def _release(self, session: Session) -> Release:
-        return Release(len(session.roster), session.threshold - session.colluders, session.length, self.terms.rows)
+    def _release(self, session: Session, prior: Prior) -> Release:
+        length = self.terms.learner.length(prior)
+        return Release(len(session.roster), session.threshold - session.colluders, length, self.terms.rows)
 
 
 def _network_kinds(learner: Learner) -> list[str]:
