@@ -151,6 +151,22 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+def test_suggest_names_rows_of_the_candidates_file(tmp_path, run, trained):
+    few, many = tmp_path / "few.csv", tmp_path / "many.csv"
+    few.write_text("dose,cell,ic50\n-0.5,a,0.1\n0.25,b,1.4\n0.75,a,2.6\n")
+    many.write_text("dose,cell\n" + "".join(f"{x},a\n" for x in (-0.9, -0.4, 0.1, 0.6, 0.9)))
+    arguments = ("suggest", trained, "--support", few, "--candidates", many, "--count", "2")
+    for by in ("improvement", "information"):
+        code, out, err = run(*arguments, "--by", by, "--json", tmp_path / "s.json")
+        assert (code, err) == (0, "")
+        rows = json.loads((tmp_path / "s.json").read_text())
+        assert {r["row"] for r in rows} < {2, 3, 4, 5, 6}
+        assert all(r["improvement"] >= 0 for r in rows)
+        assert f"by {by}" in out
+    code, out, err = run(*arguments, "--by", "luck")
+    assert (code, err) == (2, "error: --by 'luck': expected improvement or information\n")
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (("train", "nowhere.toml"), "nowhere.toml: no such recipe"),
     (("train", "nowhere.csv", "--task", "t"), "nowhere.csv: no such recipe or table"),

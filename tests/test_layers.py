@@ -10,8 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "commonprior"
 ORDER = (
     ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "printing", "task"),
     ("prior", "session", "tables"),
-    ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("baselines",),
-    ("evaluation",), ("privacy",), ("accountant",), ("sums",), ("comparisons",), ("engines",), ("site",), ("recipe",),
+    ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("suggestion",),
+    ("baselines",), ("evaluation",), ("privacy",), ("accountant",), ("sums",), ("comparisons",), ("engines",), ("site",), ("recipe",),
     ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants", "estimator"), ("coordinator",),
     ("training",), ("monitor",), ("commands",), ("cli",),
     ("__main__",),

@@ -81,6 +81,22 @@ def adapt(
 
 
 @app.command()
+def suggest(
+    run: RunArgument,
+    support: Annotated[Path, typer.Option(help="The few labelled samples of a task.")],
+    candidates: Annotated[Path, typer.Option(help="The samples that could be measured next.")],
+    by: Annotated[str, typer.Option(help="improvement (the best label) or information (certainty).")] = "",
+    minimise: Annotated[bool, typer.Option("--minimise", help="The best label is the smallest.")] = False,
+    count: Annotated[int, typer.Option(help="How many to measure together.")] = 5,
+    json_file: JsonOption = None,
+) -> None:
+    """Say which candidates to measure next for a task, and what each promises."""
+    from commonprior import commands
+
+    commands.suggest(run, support, candidates, by, minimise, count, console, json_file)
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     data: DataOption = None,

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import platform
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 import jax
 import numpy as np
@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 import commonprior.sums
-from commonprior import plugin
+from commonprior import plugin, suggestion
 from commonprior.contestants import compare_all, read_shots
-from commonprior.errors import RecipeError, RunError
+from commonprior.errors import InputError, RecipeError, RunError
 from commonprior.learners.dkt import Dkt
 from commonprior.loading import open_run
 from commonprior.monitor.run_report import report_run
@@ -32,9 +32,10 @@ from commonprior.recipe import PLUGINS, Recipe, Schedule, read_recipe
 from commonprior.runfolder import RunFolder
 from commonprior.sampling import learning_key
 from commonprior.site.policy import Policy
+from commonprior.suggestion import Aim, Suggestion, pick
 from commonprior.sums import SecureSum
 from commonprior.sums.masked import Masked
-from commonprior.task import Batch, Categorical, Prediction, TaskSpec
+from commonprior.task import Batch, Categorical, Prediction, Rows, TaskSpec
 from commonprior.tasks.table import Table, check_disjoint, encode_rows, fit_scaler, read_frame, read_labels
 from commonprior.training import Report, start, train_rounds
 
@@ -104,27 +105,62 @@ def adapt(run: Path, support: Path, predict: Path, output: Path | None, console:
     """Adapt to a few labelled samples and predict others."""
     _, learned = open_run(run)
     spec = learned.spec
-    if not spec.columns:
-        raise RunError(f"{run}: its tasks are no tables (inputs of shape {spec.shape}); use the Python interface")
-    few, new = read_frame(support), read_frame(predict)
-    check_disjoint(few, new, spec, str(support), str(predict))
-    shared = pd.concat([few, new], ignore_index=True)
-    scaler = fit_scaler(shared, spec, f"{support} and {predict}")
-    x, y = encode_rows(few, spec, str(support), scaler), read_labels(few, spec, str(support))
-    batch = Batch(x, y, np.ones(len(y), np.float32))
-    prediction = predict_task(learned, batch, encode_rows(new, spec, str(predict), scaler), learning_key("adapt"))
-    absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
-    if absent:
-        console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
+    batch, x, new = _few_and_new(run, spec, support, predict, console)
+    prediction = predict_task(learned, batch, x, learning_key("adapt"))
     table = prediction_table(prediction, spec, new.index)
     if output is None:
-        _frame(console, table.head(20), f"{len(table)} predictions from {len(few)} samples"
+        _frame(console, table.head(20), f"{len(table)} predictions from {len(batch.y)} samples"
                + (", first 20; --output FILE keeps all" if len(table) > 20 else ""))  # fmt: skip
     elif output.suffix == ".parquet":
         table.to_parquet(output)
     else:
         table.to_csv(output, index=False)
     _write_json(out, table.to_dict("records"))
+
+
+def suggest(
+    run: Path, support: Path, candidates: Path, aim: str, minimise: bool, count: int, console: Console,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Say which of many candidates to measure next, as a batch, and what each promises."""
+    _, learned = open_run(run)
+    spec = learned.spec
+    aims = get_args(Aim)
+    if aim not in ("", *aims):
+        raise InputError(f"--by {aim!r}: expected {' or '.join(aims)}")
+    by = cast(Aim, aim or aims[spec.target.kind == "classification"])
+    batch, x, new = _few_and_new(run, spec, support, candidates, console)
+    key = learning_key("suggest")
+    chosen = pick(learned, batch, x, key, min(count, len(new)), by, maximise=not minimise)
+    judged = judgement_table(suggestion.suggest(learned, batch, x, key, maximise=not minimise), spec, new.index)
+    table = judged.iloc[chosen]
+    _frame(console, table, f"to measure next of {len(new)}, by {by}, after {len(batch.y)} samples")
+    _write_json(out, table.to_dict("records"))
+
+
+def judgement_table(judged: Suggestion, spec: TaskSpec, rows: pd.Index) -> pd.DataFrame:
+    """Return the predictions with what measuring each promises; improvement of a log10 label is in decades."""
+    table = prediction_table(judged.prediction, spec, rows)
+    if judged.improvement is not None:
+        table["improvement"] = judged.improvement
+    return table.assign(information=judged.information)
+
+
+def _few_and_new(
+    run: Path, spec: TaskSpec, support: Path, others: Path, console: Console
+) -> tuple[Batch, Rows, pd.DataFrame]:
+    """Read the few labelled rows of a task, and rows without labels, scaled together."""
+    if not spec.columns:
+        raise RunError(f"{run}: its tasks are no tables (inputs of shape {spec.shape}); use the Python interface")
+    few, new = read_frame(support), read_frame(others)
+    check_disjoint(few, new, spec, str(support), str(others))
+    scaler = fit_scaler(pd.concat([few, new], ignore_index=True), spec, f"{support} and {others}")
+    x, y = encode_rows(few, spec, str(support), scaler), read_labels(few, spec, str(support))
+    others_x = encode_rows(new, spec, str(others), scaler)
+    absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
+    if absent:
+        console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
+    return Batch(x, y, np.ones(len(y), np.float32)), others_x, new
 
 
 def prediction_table(prediction: Prediction, spec: TaskSpec, rows: pd.Index) -> pd.DataFrame:
