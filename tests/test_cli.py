@@ -151,6 +151,33 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+WAVES = """
+tasks = { kind = "sinusoid", sites = 3 }
+learner = { kind = "dkt", features = 4, network = { kind = "mlp", widths = [8] } }
+mechanism = { kind = "discrete_gaussian", clip = 1.0, per = "site" }
+sum = { kind = "masked" }
+schedule = { rounds = 2, tasks_per_site = 2, shots = 4, queries = 4 }
+policy = { minimum_cohort = 2 }
+"""
+
+
+def test_tune_goes_on_and_writes_a_recipe(tmp_path, run):
+    (tmp_path / "waves.toml").write_text(WAVES)
+    (tmp_path / "space.toml").write_text('["learner.features"]\nlow = 4\nhigh = 8\ninteger = true\n')
+    arguments = ("tune", tmp_path / "waves.toml", "--space", tmp_path / "space.toml", "--runs", tmp_path)
+    for trials in (1, 2):
+        code, out, err = run(*arguments, "--trials", trials, "--json", tmp_path / "t.json")
+        assert (code, err) == (0, "")
+        assert "no differential privacy" in out
+    first, second = json.loads((tmp_path / "t.json").read_text())
+    assert first["settings"] != second["settings"]
+    best = (tmp_path / "waves-tune" / "best.toml").read_text()
+    assert f"features = {min((first, second), key=lambda t: t['value'])['settings']['learner.features']}" in best
+    code, out, err = run(*arguments, "--metric", "rmse")
+    assert (code, out) == (2, "")
+    assert "holds a search with another space or metric" in err
+
+
 def test_suggest_names_rows_of_the_candidates_file(tmp_path, run, trained):
     few, many = tmp_path / "few.csv", tmp_path / "many.csv"
     few.write_text("dose,cell,ic50\n-0.5,a,0.1\n0.25,b,1.4\n0.75,a,2.6\n")

@@ -114,6 +114,25 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="The recipe to begin with (.toml).")],
+    space: Annotated[Path, typer.Option(help="Which fields may change, and how far (.toml).")],
+    data: DataOption = None,
+    trials: Annotated[int, typer.Option(help="Runs to try, those of earlier calls included.")] = 20,
+    metric: Annotated[str, typer.Option(help="nll, rmse, r2, spearman, accuracy or delta_auprc.")] = "nll",
+    earlier: Annotated[list[Path] | None, typer.Option(help="Folders of earlier searches to learn from.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the search; by default the recipe's, and -tune.")] = "",
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+    json_file: JsonOption = None,
+) -> None:
+    """Find better settings of a recipe on its validation tasks. The same command goes on after a kill."""
+    from commonprior import commands
+
+    commands.tune(recipe, space, data, trials, metric, earlier or [], runs / (name or f"{recipe.stem}-tune"), console,
+                  json_file)  # fmt: skip
+
+
+@app.command()
 def audit(
     run: RunArgument,
     trust: Annotated[list[str] | None, typer.Option(help="A site's key (hex) that must be in the roster.")] = None,

@@ -38,6 +38,8 @@ from commonprior.sums.masked import Masked
 from commonprior.task import Batch, Categorical, Prediction, Rows, TaskSpec
 from commonprior.tasks.table import Table, check_disjoint, encode_rows, fit_scaler, read_frame, read_labels
 from commonprior.training import Report, start, train_rounds
+from commonprior.tuning import trials
+from commonprior.tuning.space import read_space
 
 Z90 = 1.6448536269514722
 """A Gaussian's central 90% lies within this many standard deviations."""
@@ -176,6 +178,39 @@ def prediction_table(prediction: Prediction, spec: TaskSpec, rows: pd.Index) -> 
     if target.transform == "log10":
         values = {name: 10.0**value for name, value in values.items()}
     return pd.DataFrame({"row": rows, **values})
+
+
+def tune(
+    path: Path, space: Path, data: Path | None, count: int, metric: str, earlier: list[Path], folder: Path,
+    console: Console, out: Path | None,
+) -> None:  # fmt: skip
+    """Search a space of settings; print each trial, and the best."""
+    recipe = read_recipe(path)
+    search = trials.open_search(folder, read_space(space), metric)
+    before = [trials.open_search(other, search.space, metric, must_exist=True) for other in earlier]
+    family = recipe.tasks.load(data)
+    with _bar(console) as bar:
+        line = bar.add_task("trials", total=count, completed=len(search.trials()))
+
+        def watch(number: int, trial: trials.Trial) -> None:
+            bar.update(line, completed=number)
+            value = trial.error if trial.value is None else f"{metric} {trial.value:.4g}"
+            bar.console.print(f"{number}: {value}  {_settings(trial)}", style="dim")
+
+        best = trials.tune(recipe, family, search, before, count, watch)
+    spent = [trial.epsilon for trial in search.trials()]
+    noised = "no differential privacy (no noise)" if min(spent) < 0 else (
+        f"epsilon {sum(spent):.3g} at most, over {len(spent)} trials")  # fmt: skip
+    print_pairs(console, {f"best {metric}": f"{best.value:.4g}", "settings": _settings(best),
+                          "spent on looking": noised, "recipe": str(folder / "best.toml")})  # fmt: skip
+    _write_json(out, [trial._asdict() for trial in search.trials()])
+
+
+def _settings(trial: trials.Trial) -> str:
+    return ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in trial.settings.items()
+    )
 
 
 def evaluate(

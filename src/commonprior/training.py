@@ -74,9 +74,9 @@ class Training:
         return LearnedPrior(self.recipe.learner, self.coordinator.prior, self.family.spec)
 
 
-def start(recipe: Recipe, folder: Path, data: Path | None = None) -> Training:
-    """Claim a folder for a run, or take one up again where it was left."""
-    family = recipe.tasks.load(data)
+def start(recipe: Recipe, folder: Path, data: Path | None = None, family: Family | None = None) -> Training:
+    """Claim a folder for a run, or take one up again where it was left; load the tasks if nobody has yet."""
+    family = family or recipe.tasks.load(data)
     run = RunFolder(folder)
     run.begin(recipe, family)
     identity = load_or_make_identity(folder / "coordinator" / "identity.json")
