@@ -43,17 +43,15 @@ SHOTS, SUPPORTS, QUERIES = (16, 64), 10, 400
 
 def candidates(recipe: Recipe) -> dict[str, Learner]:
     """Return what is tried on the validation studies, the recipe's own learner first."""
-    wide = Mlp(widths=(128,), activation="gelu", layer_norm=True)
+    wide, slow = Mlp(widths=(128,), activation="gelu", layer_norm=True), ServerStep(rate=3e-4)
     return {
         "dkt": recipe.learner,
         "dkt, deep features alone": Dkt(wide, terms=("deep",), server=ServerStep(rate=0.002)),
         "dkt, counts alone": Dkt(wide, terms=("counts",), server=ServerStep(rate=0.03)),
-        "maml": Maml(wide, inner_steps=5, inner_rate=0.05, server=ServerStep(rate=0.001)),
-        "maml, first order": Maml(
-            wide, inner_steps=5, inner_rate=0.05, first_order=True, server=ServerStep(rate=0.001)
-        ),
-        "anil": Maml(wide, inner_steps=5, inner_rate=0.1, adapts=("head",), server=ServerStep(rate=0.001)),
-        "reptile": Reptile(wide, 5, 0.003, server=ServerStep(kind="mean", rate=0.3)),
+        "maml": Maml(wide, inner_steps=20, inner_rate=0.02, server=slow),
+        "maml, first order": Maml(wide, inner_steps=20, inner_rate=0.02, first_order=True, server=slow),
+        "anil": Maml(wide, inner_steps=20, inner_rate=0.02, adapts=("head",), server=slow),
+        "reptile": Reptile(Mlp(widths=(256,)), 20, 0.01, server=ServerStep(kind="mean", rate=0.2)),
     }
 
 

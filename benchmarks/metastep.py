@@ -1,4 +1,4 @@
-"""One meta-step of second-order MAML: what the interface costs over hand-written JAX, and how fast peers are.
+"""One meta-step: what the interface costs over hand-written JAX, how fast peers are, and the memory of inner steps.
 
     python benchmarks/metastep.py [--turns N] [--json FILE]
 
@@ -6,8 +6,9 @@ Finn et al. (2017), section 5.1: 25 sine waves, 10 samples to adapt on and 10 to
 ReLU, inner rate 0.01, plain gradient descent outside. Everyone starts from the same weights and gets the same batch as
 numpy arrays, as a source of tasks makes it. The contestants take short turns in random order, so that whatever else the
 machine does disturbs them all alike; a figure is the median over turns, a ratio that of the same turn's. commonprior's
-step is the public one: `contribute`, the mean over its rows, `apply`; its rows are one a task, which hand-written
-training has no need of.
+step is the public one: `contribute`, the mean over its rows, `apply`. MAML's and Reptile's rows are one a task, which
+hand-written training has no need of. Reptile, deep kernels and neural processes take the same batch, prototypical
+networks one of Gaussian classes. Memory is the compiler's own figure for the temporary arrays of a meta-gradient.
 """
 
 from __future__ import annotations
@@ -15,26 +16,35 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import _handwritten
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _handwritten import Descent
 from _peers import OUTER_RATE, Contestant, Weights, torch_peers
 from _rows import Row, print_rows, write_rows
 from rich.console import Console
 
+from commonprior.learners import Learner
 from commonprior.learners._local import LocalWork
 from commonprior.learners._server import ServerStep
+from commonprior.learners.dkt import Dkt
+from commonprior.learners.imaml import Imaml
 from commonprior.learners.maml import Maml
+from commonprior.learners.meta_sgd import MetaSgd
+from commonprior.learners.neural_process import NeuralProcess
+from commonprior.learners.protonet import Protonet
+from commonprior.learners.reptile import Reptile
 from commonprior.networks.mlp import Mlp
 from commonprior.predictor import LearnedPrior
 from commonprior.prior import Prior
 from commonprior.sampling import generator, learning_key, sample_tasks
-from commonprior.task import Task, TaskSpec
+from commonprior.task import Batch, Target, Task, TaskSpec, log_likelihood
 from commonprior.tasks.sinusoid import Sinusoid
 
 TASKS, SHOTS, QUERIES, INNER_RATE = 25, 10, 10, 0.01
@@ -45,21 +55,22 @@ OURS, PUBLIC, HAND, TORCH = "commonprior", "commonprior, contribute alone", "han
 class Interface(Contestant):
     """commonprior through its public Learner; `whole` is the full step, else `contribute` alone."""
 
-    def __init__(self, learner: Maml, prior: Prior, tasks: Task, spec: TaskSpec, whole: bool = True) -> None:
+    def __init__(self, learner: Learner, prior: Prior, tasks: Task, spec: TaskSpec, whole: bool = True) -> None:
         self._learner, self._prior, self._tasks, self._spec, self._whole = learner, prior, tasks, spec, whole
         self._key = learning_key(0, "step")
 
     def step(self) -> None:
         contributions, _ = self._learner.contribute(self._prior, self._tasks, {}, self._key)
         if self._whole:
-            mean = contributions.rows.sum(0) / TASKS  # a third of the time of `mean(0)`
+            mean = contributions.rows.sum(0) / len(contributions.rows)  # a third of the time of `mean(0)`
             self._prior = self._learner.apply(self._prior, mean, self._key)
 
     def loss(self) -> float:
         learned, keys = LearnedPrior(self._learner, self._prior, self._spec), jax.random.split(self._key, TASKS)
-        adapted = learned.adapt(self._tasks.support, keys)
-        error = learned.predict(adapted, self._tasks.query.x, keys).mean - self._tasks.query.y
-        return float((error**2).mean())
+        prediction = learned.predict(learned.adapt(self._tasks.support, keys), self._tasks.query.x, keys)
+        if isinstance(self._learner, Maml | Reptile):
+            return float(((prediction.mean - self._tasks.query.y) ** 2).mean())
+        return -float(jax.vmap(log_likelihood)(prediction, self._tasks.query).mean())
 
 
 class HandWritten(Contestant):
@@ -124,6 +135,86 @@ def contestants(inner_steps: int) -> tuple[dict[str, Contestant], list[str]]:
     return here | peers, missing
 
 
+def others() -> dict[str, dict[str, Contestant]]:
+    """Return commonprior and hand-written JAX for each of the other learners."""
+    # One row a site: these have more parameters than MAML's network, and nobody clips a task here.
+    local, server = LocalWork(rate=OUTER_RATE, averaged=True), ServerStep("mean", 1.0)
+    network = Mlp((40, 40))
+    waves = Sinusoid(sites=1, tasks=TASKS).load(None)
+    drawn = sample_tasks(waves.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, waves.spec.target)
+    cases: dict[str, tuple[Learner, TaskSpec, Task, Callable[[Weights, Sequence[np.ndarray]], Contestant]]] = {
+        "Reptile, 5 inner steps": (
+            Reptile(network, 5, INNER_RATE, ServerStep("mean", 1.0)), waves.spec, drawn,
+            lambda weights, batch: _handwritten.Reptile(weights, batch, 5, INNER_RATE, noise=True)),
+        "ProtoNet, 5 classes": (
+            Protonet(network, local=local, server=server), _BLOBS, blobs(), partial(Descent, _handwritten.protonet)),
+        "DKT": (
+            Dkt(network, ("deep",), local=local, server=server), waves.spec, drawn, partial(Descent, _handwritten.dkt)),
+        "ANP": (
+            NeuralProcess(network, heads=_handwritten.HEADS, local=local, server=server), waves.spec, drawn,
+            partial(Descent, _handwritten.anp)),
+    }  # fmt: skip
+    here: dict[str, dict[str, Contestant]] = {}
+    for case, (learner, spec, tasks, by_hand) in cases.items():
+        prior = learner.init(spec, learning_key(0, "init"))
+        batch = (tasks.support.x, tasks.support.y, tasks.query.x, tasks.query.y)
+        here[case] = {OURS: Interface(learner, prior, tasks, spec), HAND: by_hand(dict(prior.params), batch)}
+    return here
+
+
+_BLOBS = TaskSpec(Target(kind="classification", classes=tuple("abcde")), shape=(16,))
+
+
+def blobs() -> Task:
+    """Return tasks whose classes are Gaussians in 16 dimensions, as many samples of each class."""
+    rng, classes = generator(0, "blobs"), len(_BLOBS.target.classes)
+
+    def batch(centres: np.ndarray, n: int) -> Batch:
+        y = np.tile(np.arange(classes, dtype=np.int32), (TASKS, n // classes))
+        x = np.take_along_axis(centres, y[..., None], 1) + rng.normal(size=(*y.shape, 16))
+        return Batch(x.astype(np.float32), y, np.ones(y.shape, np.float32))
+
+    centres = rng.normal(size=(TASKS, classes, 16))
+    return Task(batch(centres, SHOTS), batch(centres, QUERIES))
+
+
+def measure_other(case: str, here: Mapping[str, Contestant], turns: int) -> list[Row]:
+    """Return the rows of one learner."""
+    losses = {name: first_losses(contestant) for name, contestant in here.items()}
+    spent = take_turns(here, turns)
+    rows = [Row(name, f"{case}, a meta-step", float(np.median(ms)), "ms") for name, ms in spent.items()]
+    ratio = float(np.median(spent[OURS] / spent[HAND]))
+    apart = float(np.max(np.abs(np.divide(losses[OURS], losses[HAND]) - 1)))
+    return [
+        *rows, Row(OURS, f"{case}, time over hand-written JAX", ratio, "x", "<= 1.15"),
+        Row(OURS, f"{case}, first losses apart from {HAND}'s", apart, "relative", "<= 1e-05"),
+    ]  # fmt: skip
+
+
+def memory() -> list[Row]:
+    """Return what a meta-gradient over the batch takes in temporary memory, by inner steps."""
+    waves = Sinusoid(sites=1, tasks=TASKS).load(None)
+    tasks = sample_tasks(waves.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, waves.spec.target)
+    learners: dict[str, Callable[[int], Maml | MetaSgd | Imaml]] = {
+        "MAML": lambda steps: Maml(Mlp((40, 40)), steps),
+        "MAML, first order": lambda steps: Maml(Mlp((40, 40)), steps, first_order=True),
+        "Meta-SGD": lambda steps: MetaSgd(Mlp((40, 40)), steps),
+        "iMAML": lambda steps: Imaml(Mlp((40, 40)), steps),
+    }
+    rows = []
+    for name, make in learners.items():
+        peak = {steps: _peak(make(steps), waves.spec, tasks) for steps in (1, 5, 20)}
+        rows += [Row(OURS, f"{name}, memory of {n} inner steps", bytes_ / 1e6, "MB") for n, bytes_ in peak.items()]
+        rows.append(Row(OURS, f"{name}, memory of 20 inner steps over 5", peak[20] / peak[5], "x", "<= 3"))
+    return rows
+
+
+def _peak(learner: Maml | MetaSgd | Imaml, spec: TaskSpec, tasks: Task) -> int:
+    params = dict(learner.init(spec, learning_key(0, "init")).params)
+    gradient = jax.jit(jax.vmap(jax.grad(learner.meta_loss), (None, 0)))
+    return gradient.lower(params, tasks).compile().memory_analysis().temp_size_in_bytes
+
+
 def first_losses(contestant: Contestant) -> tuple[float, float]:
     """Return the loss before and after the first meta-step: who agrees on both has the same gradient."""
     before = contestant.loss()
@@ -177,7 +268,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     arguments = parser.parse_args()
     rows = [row for inner_steps in (1, 5) for row in measure(inner_steps, arguments.turns)]
-    print_rows(Console(), "One meta-step of second-order MAML, 25 sine waves of 10+10 samples, 1-40-40-1", rows)
+    rows += [row for case, here in others().items() for row in measure_other(case, here, arguments.turns)]
+    rows += memory()
+    print_rows(Console(), "One meta-step, second-order MAML where no other is named: 25 tasks of 10+10 samples", rows)
     write_rows(arguments.json, rows)
 
 

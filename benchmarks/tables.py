@@ -13,6 +13,8 @@ COMMANDS = {
     "metastep": "python benchmarks/metastep.py",
     "masked_sum": "python benchmarks/masked_sum.py",
     "lnpdb": "python benchmarks/lnpdb.py --data DIR",
+    "omniglot": "python benchmarks/omniglot.py --data DIR",
+    "columns": "python benchmarks/columns.py --data DIR",
 }
 
 

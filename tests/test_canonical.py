@@ -76,3 +76,27 @@ def test_what_has_no_place_is_not_encoded(value):
 def test_size_limit():
     with pytest.raises(MalformedMessage, match="at most 3 bytes, got 4"):
         decode(encode(b"abc"), limit=3)
+
+
+def bomb(levels):
+    """A list of lists, each ten times the one before by reference: 10^levels items in 35 · levels bytes."""
+    nested = [b"\xd8\x1c\x8a" + 10 * (b"\xd8\x1d" + bytes([level])) for level in range(levels)]
+    return bytes([0x81 + levels]) + b"\xd8\x1c\x80" + b"".join(nested)
+
+
+def test_attack_a_few_bytes_that_stand_for_more_items_than_there_is_time_to_look_at():
+    """Shared references, which the decoder would follow before any signature is looked at."""
+    small: list = cbor2.loads(bomb(3))
+    assert len(small[3]) == len(small[3][9]) == len(small[3][9][9]) == 10
+    assert len(bomb(14)) < 500
+    for levels in (3, 14):
+        with pytest.raises(MalformedMessage, match="is a tag, or has no definite length"):
+            decode(bomb(levels))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x81" * 10**6 + b"\x01", b"\xa1\x9a\x20" + bytes(3), b"\x9b" + b"\xff" * 8, b"\x5b"]
+)
+def test_what_claims_more_than_it_brings_is_refused(data):
+    with pytest.raises(MalformedMessage):
+        decode(data)

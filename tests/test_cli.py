@@ -151,6 +151,24 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+def test_survey_then_novelty(table, tmp_path, run, trained):
+    samples = tmp_path / "samples.csv"
+    samples.write_text("dose,cell\n" + "".join(f"{x},a\n" for x in (-0.9, -0.4, 0.1, 0.6, 0.9, 300.0)))
+    code, out, err = run("novelty", trained, "--samples", samples)
+    assert (code, out) == (2, "")
+    assert "run `commonprior survey" in err
+    code, out, err = run("survey", trained, "--json", tmp_path / "s.json")
+    assert (code, err) == (0, "")
+    assert "directions (effective rank)" in out
+    assert json.loads((tmp_path / "s.json").read_text())["effective_rank"] >= 1
+    code, out, err = run("novelty", trained, "--samples", samples, "--json", tmp_path / "n.json")
+    assert (code, err) == (0, "")
+    judged = json.loads((tmp_path / "n.json").read_text())
+    assert judged["rows"][-1]["row"] == 7
+    assert judged["rows"][-1]["p"] == min(r["p"] for r in judged["rows"])
+    assert run("novelty", trained, "--samples", samples, "--rate", "2")[2].startswith("error: --rate 2.0: expected")
+
+
 WAVES = """
 tasks = { kind = "sinusoid", sites = 3 }
 learner = { kind = "dkt", features = 4, network = { kind = "mlp", widths = [8] } }

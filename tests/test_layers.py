@@ -8,17 +8,18 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "commonprior"
 
 ORDER = (
-    ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "printing", "task"),
+    ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "printing", "profiles", "task", "work"),
     ("prior", "session", "tables"),
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("suggestion",),
-    ("baselines",), ("evaluation",), ("privacy",), ("accountant",), ("sums",), ("comparisons",), ("engines",), ("site",), ("recipe",),
-    ("round", "runfolder"), ("simulation",), ("ledger",), ("loading",), ("contestants", "estimator"), ("coordinator",),
-    ("training",), ("monitor",), ("commands",), ("cli",),
+    ("baselines",), ("evaluation", "explanation", "continual"), ("privacy",), ("accountant",), ("sums",),
+    ("aggregation",), ("comparisons",), ("engines",), ("site",), ("recipe",), ("round", "runfolder"), ("simulation",),
+    ("ledger",), ("loading", "planning"), ("contestants", "estimator"), ("coordinator",), ("training",),
+    ("tuning", "surveys"), ("monitor",), ("commands", "surveying"), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 PLUGIN_FOLDERS = ("tasks", "networks", "learners", "baselines", "privacy", "sums", "comparisons", "engines")
-MAY_NAME_PLUGINS = {"cli", "commands", "training", "contestants", "estimator"}
+MAY_NAME_PLUGINS = {"cli", "commands", "training", "contestants", "estimator", "surveying"}
 """Assembly: these put concrete plug-ins together; everything else sees abstract classes only."""
 
 

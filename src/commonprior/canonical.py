@@ -22,6 +22,9 @@ Value: TypeAlias = "bool | int | float | bytes | str | Sequence[Value] | Mapping
 MAX_DEPTH = 16
 """No message nests deeper; a decoder that recursed further could be made to overflow."""
 
+_STRINGS, _TAG = (2, 3), 6
+_ONE_BYTE, _EIGHT_BYTES = 24, 27
+
 
 def encode(value: Value) -> bytes:
     """Return the deterministic CBOR of `value`; mappings have text keys, floats are finite."""
@@ -33,11 +36,10 @@ def decode(data: bytes, limit: int = 1 << 30) -> Value:
     """Return the value whose `encode` is exactly `data`, or raise `MalformedMessage`."""
     if len(data) > limit:
         raise MalformedMessage(f"expected at most {limit} bytes, got {len(data)}")
+    _refuse_tags(data)
     stream = io.BytesIO(data)
     try:
-        value = cbor2.CBORDecoder(stream, tag_hook=_refuse_tag, str_errors="strict").decode()
-    except MalformedMessage:
-        raise
+        value = cbor2.CBORDecoder(stream, str_errors="strict").decode()
     except Exception as error:  # cbor2 raises a dozen types on hostile bytes; to us they are all one refusal
         raise MalformedMessage(f"{len(data)} bytes are not CBOR: {type(error).__name__}") from None
     if stream.read(1):
@@ -53,8 +55,21 @@ def digest(value: Value | bytes) -> bytes:
     return hashlib.sha256(value if isinstance(value, bytes) else encode(value)).digest()
 
 
-def _refuse_tag(_decoder: object, tag: cbor2.CBORTag) -> Value:
-    raise MalformedMessage(f"CBOR tag {tag.tag} has no place in a message")
+def _refuse_tags(data: bytes) -> None:
+    """Raise `MalformedMessage` for a tag or an indefinite length, before anything is built of them.
+
+    The decoder knows tags of its own. Shared references (28, 29) let 300 bytes stand for more items than there is time
+    to look at, and they would be looked at before any signature.
+    """
+    at = 0
+    while at < len(data):
+        kind, low = data[at] >> 5, data[at] & 31
+        if kind == _TAG or low > _EIGHT_BYTES:
+            raise MalformedMessage(f"the CBOR item at byte {at} is a tag, or has no definite length")
+        size = 1 << (low - _ONE_BYTE) if low >= _ONE_BYTE else 0
+        at += 1 + size
+        if kind in _STRINGS:
+            at += int.from_bytes(data[at - size : at], "big") if size else low
 
 
 def _check(value: object, depth: int) -> None:

@@ -81,6 +81,20 @@ def adapt(
 
 
 @app.command()
+def explain(
+    run: RunArgument,
+    support: Annotated[Path, typer.Option(help="The few labelled samples of a task.")],
+    query: Annotated[Path, typer.Option(help="The samples whose predictions are to be explained.")],
+    html: Annotated[Path | None, typer.Option(help="Write pictures to this file.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Say which support samples and which features a prediction rests on, and how adapting led there."""
+    from commonprior import commands
+
+    commands.explain(run, support, query, html, console, json_file)
+
+
+@app.command()
 def suggest(
     run: RunArgument,
     support: Annotated[Path, typer.Option(help="The few labelled samples of a task.")],
@@ -111,6 +125,27 @@ def evaluate(
     from commonprior import commands
 
     commands.evaluate(run, data, shots, supports, queries, split, baselines, console, json_file)
+
+
+@app.command()
+def survey(run: RunArgument, data: DataOption = None, json_file: JsonOption = None) -> None:
+    """Ask a run's sites, in secret, how diverse their tasks are and what their samples are like."""
+    from commonprior import surveying
+
+    surveying.survey(run, data, console, json_file)
+
+
+@app.command()
+def novelty(
+    run: RunArgument,
+    samples: Annotated[Path, typer.Option(help="Samples to judge (.csv or .parquet); labels are not looked at.")],
+    rate: Annotated[float, typer.Option(help="The share of false alarms to allow.")] = 0.05,
+    json_file: JsonOption = None,
+) -> None:
+    """Say which samples are unlike everything that a run's sites learned on (after `commonprior survey`)."""
+    from commonprior import surveying
+
+    surveying.novelty(run, samples, rate, console, json_file)
 
 
 @app.command()
@@ -156,6 +191,25 @@ def audit(
     print_pairs(console, rows)
     _write_json(json_file, {"rounds": verdict.rounds, "recomputed": verdict.recomputed, "epsilon": verdict.epsilon,
                             "head": verdict.head.hex(), "prior": verdict.prior.hex()})  # fmt: skip
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (.toml).")],
+    data: DataOption = None,
+    sites: Annotated[int, typer.Option(help="How many sites; by default as many as the tasks have.")] = 0,
+    parameters: Annotated[int, typer.Option(help="How many numbers an update has; by default the learner's.")] = 0,
+    network: Annotated[str, typer.Option(help="lan, wan or lte.")] = "wan",
+    json_file: JsonOption = None,
+) -> None:
+    """Say what a round will cost under each secure sum, which one fits, and what the recipe promises."""
+    from commonprior.planning.plan import as_table, make_plan
+    from commonprior.planning.show import show
+    from commonprior.recipe import read_recipe
+
+    made = make_plan(read_recipe(recipe), data, sites, parameters, network)
+    console.print(show(made), soft_wrap=False)
+    _write_json(json_file, as_table(made))
 
 
 @app.command()

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 import commonprior.sums
-from commonprior import plugin, suggestion
+from commonprior import explanation, plugin, suggestion
 from commonprior.contestants import compare_all, read_shots
 from commonprior.errors import InputError, RecipeError, RunError
 from commonprior.learners.dkt import Dkt
 from commonprior.loading import open_run
+from commonprior.monitor.explanation_report import write_explanations
 from commonprior.monitor.run_report import report_run
 from commonprior.networks.mlp import Mlp
 from commonprior.predictor import predict_task
@@ -118,6 +119,33 @@ def adapt(run: Path, support: Path, predict: Path, output: Path | None, console:
     else:
         table.to_csv(output, index=False)
     _write_json(out, table.to_dict("records"))
+
+
+def explain(run: Path, support: Path, query: Path, html: Path | None, console: Console, out: Path | None) -> None:
+    """Explain the prediction of each sample of a table, after a few labelled ones."""
+    _, learned = open_run(run)
+    batch, x, new = _few_and_new(run, learned.spec, support, query, console)
+    rows = tuple(f"row {row}" for row in read_frame(support).index)
+    explained: list[tuple[str, explanation.Explanation]] = []
+    with _bar(console) as bar:
+        for i in bar.track(range(len(new)), description="explaining"):
+            one = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], x)
+            why = explanation.explain(learned, batch, one, learning_key("adapt"), rows)
+            explained.append((f"{query.name}, row {new.index[i]}", why))
+    for name, why in explained:
+        effects = {"sample": (why.samples, why.left_out), "feature": (why.features, why.attribution)}
+        console.print(f"{name}: {why.about} = {why.prediction:.4g}, {why.baseline:.4g} for the average sample")
+        for kind, (names, values) in effects.items():
+            table = pd.DataFrame({kind: names, "effect": values})
+            _frame(console, table.loc[table.effect.abs().sort_values(ascending=False).index].head(SHOWN), f"by {kind}")
+    if html is not None:
+        write_explanations(run.resolve().name, explained, html)
+        console.print(f"pictures: {html}")
+    _write_json(out, [{"sample": name, **why.to_table()} for name, why in explained])
+
+
+SHOWN = 8
+"""So many effects a terminal shows of each kind; `--html` and `--json` have them all."""
 
 
 def suggest(

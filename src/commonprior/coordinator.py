@@ -7,14 +7,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from commonprior.accountant import Spend, affords, nothing_spent, spend_of
+from commonprior.aggregation import Summed, next_mechanism, read_sum, release_of
 from commonprior.appendlog import AppendLog, write_whole
-from commonprior.canonical import digest
 from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round
-from commonprior.errors import BudgetExhausted, RunError
+from commonprior.errors import BudgetExhausted, ProtocolError, RunError
 from commonprior.identity import Identity
 from commonprior.ledger.journal import Journal
 from commonprior.prior import Prior, load_prior
@@ -69,18 +67,23 @@ class Coordinator:
     def figures(self) -> Figures:
         """Return where the run stands."""
         last, mechanism = self._journal.last_round, self._mechanism
+        schedule = self._recipe.schedule
+        seen = self._recipe.sum.grouping.describe(len(self._roster), schedule.dropouts, schedule.colluders)
         epsilon, delta = (last.epsilon, last.delta) if last else (0.0, self._recipe.budget.delta)
         privacy = (
             "no differential privacy (no noise)" if epsilon == NO_GUARANTEE
             else f"epsilon {epsilon:.3g} at delta {delta:.0e} for each {mechanism.unit}"
         )  # fmt: skip
-        return Figures(self.rounds_done, mechanism.unit, epsilon, delta, privacy, self._journal.head.hex(),
-                       self._prior.hash().hex())  # fmt: skip
+        return Figures(self.rounds_done, mechanism.unit, epsilon, delta, privacy + f"; {seen}" * bool(seen),
+                       self._journal.head.hex(), self._prior.hash().hex())  # fmt: skip
 
-    def open(self, engine: Engine, family: Family) -> None:
-        """Open the run with every site's signature, or go on from where the journal ends."""
+    def open(self, engine: Engine, family: Family, first: Prior | None = None) -> None:
+        """Open the run with every site's signature, or go on from where the journal ends.
+
+        `first` is the prior that a new run starts from; by default one that knows nothing.
+        """
         if self._journal.opening is None:
-            self._enrol(engine, family)
+            self._enrol(engine, family, first)
             return
         last = self._journal.last_round
         named = last.prior if last else self._journal.opening.prior
@@ -90,23 +93,23 @@ class Coordinator:
                 f"{self._run.path}: the checkpoint is not the prior that the journal names; run "
                 f"`commonprior audit {self._run.path}`, restore the folder, or start under another --name"
             )
-        release = self._release()
         for entry in self._journal.entries:
             if isinstance(entry, Round):
                 self._spent += self._cost().times(entry.attempt + 1)
                 if self._mechanism.state():
-                    self._mechanism = self._mechanism.observe(self._summed(entry), release, len(entry.survivors))
+                    self._mechanism = next_mechanism(self._mechanism, self._summed(entry, self._journal.opening))
         self._spent += self._cost().times(len(self._begun(self.rounds_done + 1)))
 
-    def _enrol(self, engine: Engine, family: Family) -> None:
+    def _enrol(self, engine: Engine, family: Family, first: Prior | None) -> None:
         recipe = self._recipe
-        prior = recipe.learner.init(family.spec, learning_key(recipe.schedule.seed, "init"))
+        prior = first or recipe.learner.init(family.spec, learning_key(recipe.schedule.seed, "init"))
         self._prior = Prior.decode(prior.encode())
         opening = Opening(
             os.urandom(16), self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
             recipe.table(), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
         )  # fmt: skip
         session = self._session(0, 0, opening.run, NO_HEAD)
+        recipe.sum.check(session)
         everyone = range(len(self._roster))
         talk = Conversation(engine, session, self._identity, recipe.schedule.deadline, everyone)
         signatures = talk.agree("enrol", {"session": dataclasses.asdict(session)}, opening)
@@ -170,22 +173,24 @@ class Coordinator:
         self._lines.append(line)
 
     def _release(self) -> Release:
-        schedule, n, length = self._recipe.schedule, len(self._roster), self._recipe.learner.length(self._prior)
-        return Release(n, n - schedule.dropouts - schedule.colluders, length, schedule.tasks_per_site)
+        schedule, length = self._recipe.schedule, self._recipe.learner.length(self._prior)
+        return release_of(self._recipe.sum.grouping, len(self._roster), schedule.dropouts, schedule.colluders, length,
+                          schedule.tasks_per_site)  # fmt: skip
 
     def _cost(self) -> Spend:
         return spend_of(self._mechanism.spends(self._release()), self._mechanism.unit)
 
-    def _summed(self, entry: Round) -> np.ndarray:
+    def _summed(self, entry: Round, opening: Opening) -> Summed:
         """Return the integers that a finished round summed to; a mechanism that moves is built anew from them."""
-        file = self._run.sum_of(entry.round)
+        file, grouping = self._run.sum_of(entry.round), self._recipe.sum.grouping
         total = file.read_bytes() if file.exists() else b""
-        if digest(total) != entry.sum:
+        try:
+            return read_sum(total, entry.session(opening), grouping, entry, self._release())
+        except ProtocolError:
             raise RunError(
                 f"{file}: is missing or is not the sum that the journal names, and the mechanism of round "
                 f"{entry.round + 1} follows from it; restore the folder, or start under another --name"
-            )
-        return entry.encoding.from_words(np.frombuffer(total, entry.encoding.word))
+            ) from None
 
     def _check_budget(self, cost: Spend) -> None:
         budget = self._recipe.budget

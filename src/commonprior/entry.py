@@ -47,6 +47,10 @@ class Round:
     `commitments` are SHA-256 of each survivor's sealed bytes, `consistency` the sites' signatures over the session,
     the survivors and the commitments, `sum` the hash of the summed words, `prior` of the prior that came of it.
     `epsilon` is what the run has spent so far at `delta` for one `unit`; -1 where there is no noise and no guarantee.
+
+    Where the sites sum in groups, `draw` is what each of them showed in the draw, from which the groups follow; `sum`
+    is of all groups' words, one group after the other, and each group's sites sign for their own group. Where everyone
+    is in one sum the entry has no such field, and is the bytes that it always was.
     """
 
     round: int
@@ -63,10 +67,14 @@ class Round:
     unit: str
     epsilon: float
     delta: float
+    draw: Signatures = ()
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return encode({"kind": "round", "version": 1, **dataclasses.asdict(self)})
+        fields = dataclasses.asdict(self)
+        if not self.draw:
+            del fields["draw"]
+        return encode({"kind": "round", "version": 1, **fields})
 
     def session(self, opening: Opening) -> Session:
         """Return the session in which this round was run."""
@@ -90,17 +98,22 @@ def read_entry(data: bytes) -> Entry:
             raise MalformedMessage("expected an entry of kind open or round, version 1")
     fields.pop("kind", None)
     fields.pop("version", None)
+    if cls is Round:
+        fields.setdefault("draw", [])
     if set(fields) != {f.name for f in dataclasses.fields(cls)}:
         raise MalformedMessage(f"a {cls.__name__} entry has fields {sorted(fields)}")
     checked = {f.name: _checked(f.name, str(f.type), fields[f.name]) for f in dataclasses.fields(cls)}
-    return cls(**checked)
+    entry = cls(**checked)
+    if entry.encode() != data:  # True passes for 1
+        raise MalformedMessage(f"a {cls.__name__} entry in other bytes than its own")
+    return entry
 
 
 def _checked(name: str, annotation: str, value: Any) -> Any:
     match annotation, value:
-        case ("bytes", bytes()) | ("str", str()) | ("float", int() | float()) | ("Mapping[str, Any]", dict()):
+        case ("bytes", bytes()) | ("str", str()) | ("float", float()) | ("Mapping[str, Any]", dict()):
             return value
-        case "int", int() if not isinstance(value, bool):
+        case (("int" | "float"), int()) if not isinstance(value, bool):
             return value
         case "tuple[Seat, ...]", list() if all(type(v) is int for v in value):
             return tuple(value)

@@ -6,6 +6,7 @@ float32, names sorted, deterministic CBOR.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,8 @@ from commonprior.canonical import decode, digest, encode
 from commonprior.errors import MalformedMessage, ModelError
 
 Tensors = Mapping[str, np.ndarray]
+
+_MOST_AXES = 8
 
 
 class Prior(NamedTuple):
@@ -110,10 +113,12 @@ def _arrays(encoded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     out = {}
     for name, item in encoded.items():
         match item:
-            case [list() as shape, bytes() as data] if all(type(n) is int and 0 <= n < 2**31 for n in shape):
-                size = 1
-                for n in shape:
-                    size *= n
+            case [list() as shape, bytes() as data] if len(shape) <= _MOST_AXES and all(
+                type(n) is int and 0 <= n < 2**31 for n in shape
+            ):
+                if math.prod(max(n, 1) for n in shape) >= 2**31:  # numpy refuses it, empty or not
+                    raise MalformedMessage(f"tensor {name}: shape {shape} is over 2^31 numbers")
+                size = math.prod(shape)
                 if size * 4 != len(data):
                     raise MalformedMessage(f"tensor {name}: shape {shape} needs {4 * size} bytes, got {len(data)}")
                 out[name] = np.frombuffer(data, "<f4").reshape(shape)

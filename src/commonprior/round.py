@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from commonprior.aggregation import Summed, new_prior, release_of, survivors_of
 from commonprior.canonical import Value, digest
 from commonprior.engines import Engine
 from commonprior.entry import Entry, Round, Signatures, signers
@@ -19,7 +20,7 @@ from commonprior.errors import ProtocolError
 from commonprior.frame import open_frame, seal
 from commonprior.identity import Identity
 from commonprior.prior import Prior
-from commonprior.privacy import Mechanism, Release
+from commonprior.privacy import Mechanism
 from commonprior.recipe import Recipe
 from commonprior.session import COORDINATOR, Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate, Step
@@ -57,8 +58,8 @@ def run_round(
     with this round; `agreed` is told whose updates are about to be summed, before the sites sign it.
     """
     talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
-    release = Release(len(session.roster), session.threshold - session.colluders, recipe.learner.length(prior),
-                      recipe.schedule.tasks_per_site)  # fmt: skip
+    release = release_of(recipe.sum.grouping, len(session.roster), session.dropouts, session.colluders,
+                         recipe.learner.length(prior), recipe.schedule.tasks_per_site)  # fmt: skip
 
     machine = recipe.sum.coordinator(session, coordinator)
     invitation = {"session": dataclasses.asdict(session), "prior": prior.encode(), "record": record}
@@ -78,16 +79,15 @@ def run_round(
         return Failed(reason, talk.refusals, culprits)
     aggregate = step.done
 
-    survivors = len(aggregate.survivors)
-    mean = mechanism.mean(aggregate.value, session.encoding, release, survivors)
-    following = mechanism.observe(aggregate.value, release, survivors)
-    new = recipe.learner.apply(prior, mean, None).with_state(following.state())
+    survivors = survivors_of(session, recipe.sum.grouping, aggregate.draw, aggregate.survivors)
+    summed = Summed(aggregate.value.reshape(len(survivors), -1), release, survivors)
+    new, following = new_prior(recipe.learner, mechanism, recipe.sum.grouping, prior, session.encoding, summed)
 
     total = aggregate.value.astype(session.encoding.word).tobytes()
     entry = Round(
         session.round, session.attempt, session.head, session.base, session.length, session.encoding,
         aggregate.survivors, aggregate.commitments, aggregate.signatures, digest(total), new.hash(),
-        mechanism.unit, *spent,
+        mechanism.unit, *spent, aggregate.draw,
     )  # fmt: skip
     signatures = talk.agree("acknowledge", {"total": total}, entry)
     if len(signatures) < session.threshold:

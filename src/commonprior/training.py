@@ -15,7 +15,7 @@ from commonprior.engines import Engine, Outbox
 from commonprior.engines.in_process import InProcess
 from commonprior.errors import BudgetExhausted
 from commonprior.predictor import LearnedPrior
-from commonprior.prior import load_prior, save_prior
+from commonprior.prior import Prior, load_prior, save_prior
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
 from commonprior.session import Member, Session
@@ -74,8 +74,13 @@ class Training:
         return LearnedPrior(self.recipe.learner, self.coordinator.prior, self.family.spec)
 
 
-def start(recipe: Recipe, folder: Path, data: Path | None = None, family: Family | None = None) -> Training:
-    """Claim a folder for a run, or take one up again where it was left; load the tasks if nobody has yet."""
+def start(
+    recipe: Recipe, folder: Path, data: Path | None = None, family: Family | None = None, first: Prior | None = None
+) -> Training:
+    """Claim a folder for a run, or take one up again where it was left.
+
+    `family`: the tasks, if they have been loaded already; `first`: the prior that a new run starts from.
+    """
     family = family or recipe.tasks.load(data)
     run = RunFolder(folder)
     run.begin(recipe, family)
@@ -84,7 +89,7 @@ def start(recipe: Recipe, folder: Path, data: Path | None = None, family: Family
     roster = tuple(Member(agent.name, agent.identity.key) for agent in agents)
     engine = Metered(InProcess({seat: agent.receive for seat, agent in enumerate(agents)}))
     coordinator = Coordinator(recipe, run, identity, roster)
-    coordinator.open(engine, family)
+    coordinator.open(engine, family, first)
     return Training(recipe, family, run, agents, engine, coordinator)
 
 

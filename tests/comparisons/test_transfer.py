@@ -8,7 +8,7 @@ pytest.importorskip("nacl.bindings", reason="PyNaCl is not installed: install co
 
 import nacl.bindings as nacl
 
-from commonprior.comparisons._transfer import CHOICE_BYTES, Sender, choose_keys
+from commonprior.comparisons._transfer import CHOICE_BYTES, Sender, _to_group, choose_keys
 from commonprior.errors import ProtocolError
 
 IDENTITY = b"\x01" + bytes(31)
@@ -49,6 +49,16 @@ def test_attack_points_that_are_not_in_the_group():
             for choice in (bad + good, good + bad):
                 with pytest.raises(ProtocolError, match="prime-order group"):
                     sender.keys(choice)
+
+
+def test_attack_a_choice_that_takes_the_hash_back():
+    """R0 = -H(R1) is a proper point, and R0 + H(R1) none that a key can be made of: a refusal, not a crash."""
+    sender = Sender.draw(b"context", os.urandom)
+    one = Sender.draw(b"", os.urandom).public
+    for slot in (0, 1):
+        back = nacl.crypto_core_ed25519_sub(nacl.crypto_core_ed25519_sub(one, _to_group(b"context", 0, slot, one)), one)
+        with pytest.raises(ProtocolError, match="choice 0: a point is the other's hash taken back"):
+            sender.keys(one + back if slot else back + one)
 
 
 def test_choices_look_alike_whatever_the_bits_are():

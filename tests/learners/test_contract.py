@@ -23,11 +23,45 @@ SETTINGS = {
         "local steps": {"local": SITE, "server": ServerStep("mean", 1.0)},
     },
     "reptile": {"mean": {"inner_rate": 0.03, "server": ServerStep("mean", 0.3)}},
+    "meta_sgd": {
+        "a rate a parameter": {"speed": 1.0, "server": FAST},
+        "a rate a layer": {"per": "layer", "inner_steps": 3, "speed": 1.0, "server": FAST},
+    },
+    "imaml": {
+        "all": {"server": FAST},
+        "head": {"adapts": ("head",), "server": FAST},
+    },
     "dkt": {
         "predictive": {"server": FAST},
         "marginal": {"objective": "marginal", "server": FAST},
         "deep alone": {"terms": ("deep",), "server": ServerStep("momentum", 0.5)},
     },
+    "adkf": {"every term": {"features": 8, "server": FAST}},
+    "alpaca": {"as it comes": {"features": 8, "server": FAST}},
+    "probe": {
+        "ridge": {"features": 8, "server": FAST},
+        "quadratic": {"head": "quadratic", "features": 4, "teaches": "pooled", "server": FAST},
+        "gp": {"head": "gp", "features": 8, "server": FAST},
+    },
+    "pacoh": {"particles": {"particles": 3, "features": 4, "server": FAST}},
+    "evolution": {
+        "descent": {"server": FAST},
+        "search": {"inner": "search", "inner_steps": 8, "server": FAST},
+    },
+    "genetic": {"as it comes": {}},
+    "population": {"a small one": {"members": 4, "interval": 5}},
+    "architecture": {"two widths": {"layers": 1, "widths": (4, 8), "server": FAST}},
+    "protonet": {
+        "euclidean": {"features": 6, "server": FAST},
+        "mahalanobis": {"features": 4, "distance": "mahalanobis", "server": FAST},
+    },
+    "matching": {"cosines": {"features": 6, "server": FAST}},
+    "memory_augmented": {"two reads": {"features": 8, "slots": 24, "lasting": 3, "server": FAST}},
+    "neural_process": {
+        "attentive": {"features": 8, "heads": 2, "server": FAST},
+        "latent": {"features": 8, "heads": 2, "latent": 3, "draws": 4, "server": FAST},
+    },
+    "in_context": {"one block": {"width": 16, "heads": 2, "blocks": 1, "server": FAST}},
 }
 
 

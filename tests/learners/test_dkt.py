@@ -76,6 +76,25 @@ def test_the_predictive_objective_is_the_likelihood_of_the_query():
     assert float(learner.meta_loss(prior.params, task)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("known", [7, 5, 4])
+def test_the_crossed_objective_is_the_predictive_one_over_every_stretch_of_a_task(known):
+    task = Task(batch(3, 0, 2), batch(4, 1, 2))
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), task.support, task.query)
+    both = both._replace(mask=(np.arange(7) < known).astype(float))
+    cut = lambda rows: jax.tree.map(lambda leaf: leaf[rows], both)  # noqa: E731
+    learner = Dkt(NETWORK, objective="crossed")
+    prior = perturbed(learner.init(spec_of(("a", "b")), KEY))
+    got = learner.meta_loss(prior.params, Task(cut(slice(3)), cut(slice(3, 7))))
+    total = count = 0
+    for start in (0, 3):  # 7 samples: two whole stretches of 3
+        support, rest = np.arange(start, start + 3), np.setdiff1d(np.arange(7), np.arange(start, start + 3))
+        if both.mask[support].any():
+            known_queries = both.mask[rest].sum()
+            loss = Dkt(NETWORK).meta_loss(prior.params, Task(cut(support), cut(rest)))
+            total, count = total + float(loss) * known_queries, count + known_queries
+    assert float(got) == pytest.approx(total / count, rel=1e-5)
+
+
 def test_the_marginal_objective_adds_up_the_predictions_of_one_sample_after_the_other():
     learner, task = Dkt(NETWORK, objective="marginal"), Task(batch(2), batch(3, 1))
     prior = perturbed(learner.init(LINES, KEY))

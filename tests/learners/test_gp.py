@@ -85,4 +85,24 @@ def test_a_covariance_without_a_factor_in_float32_gets_the_least_jitter_that_mak
 
 def test_a_covariance_with_a_factor_gets_no_jitter():
     matrix = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
-    np.testing.assert_array_equal(_gp._cholesky(matrix), jnp.linalg.cholesky(matrix))
+    np.testing.assert_array_equal(_gp._cholesky(matrix)[0], jnp.linalg.cholesky(matrix))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 33])
+def test_factor_and_inverse_have_the_derivatives_that_finite_differences_have(n):
+    rng = np.random.default_rng(n)
+    a, move, weights = rng.normal(size=(n, n)), rng.normal(size=(n, n)), rng.normal(size=(2, n, n))
+    matrix, move = a @ a.T + n * np.eye(n), move + move.T
+
+    def weighed(step):
+        return sum((w * part).sum() for w, part in zip(weights, _gp._cholesky(matrix + step * move), strict=True))
+
+    with jax.enable_x64(True):
+        factor, inverse = map(np.asarray, _gp._cholesky(matrix))
+        first, second = float(jax.grad(weighed)(0.0)), float(jax.grad(jax.grad(weighed))(0.0))
+        h = 1e-4
+        below, here, above = (float(weighed(step)) for step in (-h, 0.0, h))
+    np.testing.assert_allclose(factor, np.linalg.cholesky(matrix), rtol=1e-12)
+    np.testing.assert_allclose(inverse @ factor, np.eye(n), atol=1e-12)
+    assert first == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-6)
+    assert second == pytest.approx((above - 2 * here + below) / h**2, rel=1e-3, abs=1e-4)

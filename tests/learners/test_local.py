@@ -50,18 +50,30 @@ def test_the_mean_over_tasks_and_sites_is_the_step_of_pooled_data(make):
     ("optimiser", "optax_optimiser"),
     [("sgd", optax.sgd(0.05)), ("momentum", optax.sgd(0.05, momentum=0.9)), ("adam", optax.adam(0.05))],
 )
-def test_more_steps_are_an_optimiser_on_equal_parts_of_the_tasks(optimiser, optax_optimiser):
+@pytest.mark.parametrize(
+    ("m", "turns"),
+    [(6, [[0, 1], [2, 3], [4, 5]]), (7, [[0, 1, 2], [3, 4, 5], [6, 0, 1]]), (2, [[0], [1], [0]]), (1, [[0]] * 3)],
+)
+def test_more_steps_are_an_optimiser_on_the_tasks_in_turn(m, turns, optimiser, optax_optimiser):
     learner = Maml(Mlp((6,), "tanh"), local=LocalWork(3, optimiser, 0.05))
-    prior, everyone = learner.init(SPEC, KEY), tasks(6)
+    prior, everyone = learner.init(SPEC, KEY), tasks(m)
     contributions, _ = learner.contribute(prior, everyone, {}, KEY)
     params = jax.tree.map(jnp.asarray, dict(prior.params))
     state = optax_optimiser.init(params)
-    for part in range(3):
-        batch = jax.tree.map(lambda leaf, part=part: leaf[2 * part : 2 * part + 2], everyone)
+    for turn in turns:
+        batch = jax.tree.map(lambda leaf, turn=turn: leaf[np.array(turn)], everyone)
         updates, state = optax_optimiser.update(jax.grad(loss_of(learner, batch))(params), state)
         params = optax.apply_updates(params, updates)
     assert contributions.unit == "site"
     np.testing.assert_allclose(contributions.rows[0], flatten(params) - flatten(prior.params), rtol=1e-3, atol=1e-5)
+
+
+def test_an_averaged_row_is_the_mean_of_the_tasks_rows():
+    each, mean = (Maml(Mlp((6,), "tanh"), local=LocalWork(rate=0.3, averaged=a)) for a in (False, True))
+    prior, everyone = each.init(SPEC, KEY), tasks(5)
+    rows, row = (learner.contribute(prior, everyone, {}, KEY)[0] for learner in (each, mean))
+    assert (rows.unit, row.unit) == ("task", "site")
+    np.testing.assert_allclose(row.rows, rows.rows.mean(0, keepdims=True), rtol=1e-4, atol=1e-7)
 
 
 def test_a_single_step_with_a_memory_still_mixes_the_tasks():
@@ -69,12 +81,6 @@ def test_a_single_step_with_a_memory_still_mixes_the_tasks():
     contributions, _ = learner.contribute(learner.init(SPEC, KEY), tasks(4), {}, KEY)
     assert contributions.unit == "site"
     assert len(contributions.rows) == 1
-
-
-def test_tasks_that_cannot_be_shared_out_are_refused():
-    learner = Maml(Mlp((6,)), local=LocalWork(4))
-    with pytest.raises(RecipeError, match=r"local\.steps = 4 does not divide the 6 tasks"):
-        learner.contribute(learner.init(SPEC, KEY), tasks(6), {}, KEY)
 
 
 @pytest.mark.parametrize(("field", "value"), [("steps", 0), ("rate", 0.0), ("rate", float("nan"))])

@@ -208,6 +208,7 @@ def test_time_and_bytes_add_up(page: Page) -> None:
                 "Network and rest 200 ms 4.00 s 40%", "All together 500 ms 10.0 s 100%",
                 "masked 100 ms 1.90 kB 900 B", "All phases 500 ms 2.00 kB 5.00 kB"):  # fmt: skip
         assert row in text
+    assert "2.00 kB up a site and round; float32 averaging: 4.00 kB." in text
     assert "1,000 numbers a site sends 2.00 bytes and receives 5.00 bytes" in text
     assert "takes 4 bytes each way: here it is 50% of that up and 125% down" in text
 

@@ -217,8 +217,9 @@ def test_two_bytes_hold_large_updates_where_each_number_is_bounded():
 
 def test_the_scale_is_the_finest_that_fits():
     release = Release(10, 10, 100, 1)
-    encoding = DiscreteGaussian(1.0).encoding(release)
-    assert 10 * 2**encoding.fraction < 2**31 <= 10 * 2 ** (encoding.fraction + 1)
+    for width, room in ((2, 2**15), (4, 2**30)):
+        fraction = DiscreteGaussian(1.0, bytes=width).encoding(release).fraction
+        assert 10 * 2**fraction < room <= 10 * 2 ** (fraction + 1)
     assert DiscreteGaussian(1.0, bytes=8).encoding(release).fraction == 30
 
 

@@ -6,18 +6,24 @@ import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from commonprior.frame import open_frame, seal
 from commonprior.identity import Identity
 from commonprior.session import COORDINATOR, Encoding, Member, Seat, Session
 from commonprior.sums import Csprng, Guard, Machine, SecureSum, Step
+from commonprior.sums._fleet_coordinator import FleetCoordinator
+from commonprior.sums._fleet_party import FleetParty
+from commonprior.sums._fleet_terms import Terms
+from commonprior.sums._masks import add_streams, pair_stream, self_stream
+from commonprior.sums._shamir import join, weights
 from commonprior.sums.masked import Masked
 
-IDENTITIES = [Identity.generate() for _ in range(13)]
+IDENTITIES = [Identity.generate() for _ in range(51)]
 ORGANISER = Identity.generate()
 
 
@@ -139,6 +145,62 @@ def play() -> Callable[..., Play]:
         return Play(made, **arguments)
 
     return make
+
+
+@dataclass(frozen=True)
+class Sparse(SecureSum):
+    """A masked sum on a drawn graph whose terms a test chooses: few sites do not need one, and have no bounds."""
+
+    terms: Terms
+    phases: ClassVar = Masked.phases
+
+    def check(self, session: Session) -> None:
+        pass
+
+    def party(self, session, seat, identity, integers, csprng, guard):
+        return FleetParty(session, seat, identity, integers, csprng, guard, self.terms)
+
+    def coordinator(self, session, identity, log=()):
+        return FleetCoordinator(session, identity, log, self.terms)
+
+
+@pytest.fixture(scope="session")
+def fleet(play: Callable[..., Play]) -> Callable[..., Play]:
+    """Make a play on a drawn graph: 12 sites of whom 2 may drop out, 5 holders each, 3 of whom open."""
+
+    def make(*, terms: tuple[int, int, int] = (5, 3, 10), play_: dict[str, Any] | None = None, **changes: Any) -> Play:
+        return play(**{"n": 12, "dropouts": 2, **changes}, play={"sum": Sparse(Terms(*terms)), **(play_ or {})})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def strip() -> Callable[..., np.ndarray]:
+    """Take every mask off a seat's words in a play on a drawn graph, given shares of its seed and of its mask key."""
+
+    def take(
+        attempt: Play,
+        seeds: Mapping[Seat, bytes],
+        keys: Mapping[Seat, bytes],
+        words: bytes = b"",
+        peers: Mapping[Seat, bytes] | None = None,
+        seat: Seat = 0,
+    ) -> np.ndarray:
+        session, t = attempt.session, attempt.sum.terms.threshold  # pyright: ignore[reportAttributeAccessIssue]
+        seed, key = (join(shares, weights(sorted(shares)[:t])) for shares in (seeds, keys))
+        private = X25519PrivateKey.from_private_bytes(key)
+        if peers is None:
+            near = attempt.coordinator._graph.neighbours_of(seat)  # pyright: ignore[reportAttributeAccessIssue]
+            peers = {s: attempt.body(attempt.heard["keys"][s])["mask"] for s in near}
+        mask_keys = {**peers, seat: private.public_key().public_bytes_raw()}
+        bare = np.frombuffer(words or attempt.body(attempt.heard["masked"][seat])["words"], session.encoding.word)
+        streams = [self_stream(session, seat, seed)]
+        streams += [pair_stream(session, private, seat, peer, mask_keys) for peer in peers]
+        bare = bare.copy()
+        add_streams(bare, [stream._replace(sign=-stream.sign) for stream in streams])
+        return session.encoding.from_words(bare)
+
+    return take
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ def is_right(attempt, done):
 
 def culprits(done):
     told: Any = decode(done.parts[0])
+    assert done.culprits == tuple(told["culprits"])
     return told["culprits"]
 
 

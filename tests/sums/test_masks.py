@@ -1,14 +1,12 @@
-"""The primitives by their own test vectors, the streams made of them, and the keys that they take."""
+"""The streams that masks are made of, and the keys that they take. Their primitives: `test_primitives.py`."""
 
 import dataclasses
 import os
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from commonprior.errors import InputError, ProtocolError
 from commonprior.session import Encoding
@@ -17,31 +15,6 @@ from commonprior.sums._masks import BLOCK_BYTES, MaskStream, add_streams, pair_s
 from commonprior.sums._messages import PublicKeys
 
 CURVE = 2**255 - 19
-
-
-def test_x25519_as_in_rfc_7748_section_6_1():
-    alice = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
-    bob = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"
-    bob_public = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
-    ours, theirs = (X25519PrivateKey.from_private_bytes(bytes.fromhex(key)) for key in (alice, bob))
-    assert theirs.public_key().public_bytes_raw().hex() == bob_public
-    shared = ours.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(bob_public)))
-    assert shared.hex() == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
-
-
-def test_hkdf_as_in_rfc_5869_appendix_a_1():
-    salt, info = bytes(range(13)), bytes(range(0xF0, 0xFA))
-    okm = HKDF(hashes.SHA256(), 42, salt=salt, info=info).derive(b"\x0b" * 22)
-    assert okm.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
-
-
-def test_aes_256_ctr_as_in_nist_sp_800_38a_section_f_5_5():
-    key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
-    plain = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
-    cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(range(0xF0, 0x100)))).encryptor()
-    assert cipher.update(bytes.fromhex(plain)).hex() == (
-        "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5"
-    )
 
 
 @pytest.mark.parametrize("word", ["<u1", "<u2", "<u4", "<u8"])

@@ -12,6 +12,7 @@ from commonprior.errors import MalformedMessage, ProtocolError
 from commonprior.session import COORDINATOR
 from commonprior.sums import Aggregate
 from commonprior.sums import _messages as messages
+from commonprior.sums._bodies import write_by_seat
 from commonprior.sums._unmask import Secrets
 from commonprior.sums.masked import Masked
 from commonprior.sums.plain import Plain
@@ -125,7 +126,10 @@ READERS = {
     "signature": (messages.read_signature, {"signature": SIGNATURE}),
     "signatures": (lambda body: messages.read_signatures(body, 3), {"signatures": [[0, SIGNATURE], [2, SIGNATURE]]}),
     "opening": (lambda body: messages.read_opening(body, 3), {"seeds": [[0, SHARE], [1, b""]], "keys": [[2, SHARE]]}),
-    "secrets": (lambda body: Secrets.decode(encode(body)), {"seeds": [[0, b"a"]], "dropped": [], "mask_keys": []}),
+    "secrets": (
+        lambda body: Secrets.decode(encode(body)),
+        {"seeds": [[0, b"a"]], "dropped": [], "mask_keys": [], "peers": []},
+    ),
 }
 READER = pytest.mark.parametrize(("read", "body"), READERS.values(), ids=READERS)
 
@@ -201,7 +205,7 @@ def test_seats_are_ascending_and_of_the_roster(seats, why):
 
 def test_what_is_written_by_seat_is_read_back():
     shares = {2: b"\1" * 33, 0: b""}
-    body = {"seeds": messages.write_by_seat(shares), "keys": messages.write_by_seat({})}
+    body = {"seeds": write_by_seat(shares), "keys": write_by_seat({})}
     assert messages.read_opening(decode(encode(body)), 3) == (shares, {})
-    secrets = Secrets({0: b"a"}, {2: b"b"}, {0: b"c", 1: b"d"})
+    secrets = Secrets({0: b"a"}, {2: b"b"}, {0: b"c", 1: b"d"}, {2: b"\x03"})
     assert Secrets.decode(secrets.encode()) == secrets

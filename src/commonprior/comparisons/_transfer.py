@@ -25,6 +25,7 @@ from commonprior.sums import Csprng
 POINT_BYTES = 32
 CHOICE_BYTES = 2 * POINT_BYTES
 _SCALAR_SEED_BYTES = 64
+_IDENTITY = b"\x01" + bytes(POINT_BYTES - 1)
 _TO_GROUP = b"commonprior/transfer/group/1"
 _TO_KEY = b"commonprior/transfer/key/1"
 KEY_BYTES = 16
@@ -55,6 +56,8 @@ class Sender:
                 sodium.crypto_core_ed25519_add(r0, _to_group(self.context, index, 0, r1)),
                 sodium.crypto_core_ed25519_add(r1, _to_group(self.context, index, 1, r0)),
             )
+            if _IDENTITY in points:
+                raise ProtocolError(f"choice {index}: a point is the other's hash taken back, which no receiver draws")
             shared = [sodium.crypto_scalarmult_ed25519_noclamp(self.secret, point) for point in points]
             pairs.append((_key(self, index, choices[at : at + CHOICE_BYTES], shared[0]),
                           _key(self, index, choices[at : at + CHOICE_BYTES], shared[1])))  # fmt: skip

@@ -7,7 +7,7 @@ same everywhere. All learned numbers are logarithms.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -61,19 +61,28 @@ def fresh(terms: Sequence[Term], example: Inputs) -> dict[str, np.ndarray]:
 
 def gram(params: Tensors, a: Inputs, b: Inputs) -> Array:
     """Return the covariances [n, m] of samples a [n] and b [m]."""
+    return covariance(params, exponents(params, a, b))
+
+
+def exponents(params: Tensors, a: Inputs, b: Inputs) -> dict[str, Array]:
+    """Return the logarithm [n, m] of each term's similarity between samples a [n] and b [m]; no amplitude is in it."""
     terms = _terms(params)
-    total = jnp.exp(params[_CONSTANT][0])
     alike = {}
     if "deep" in terms:
-        alike["deep"] = jnp.exp(-0.5 * _squared_distances(a.deep, b.deep) / a.deep.shape[1])
+        alike["deep"] = -0.5 * _squared_distances(a.deep, b.deep) / a.deep.shape[1]
     if _LENGTHS in params:
         scale = jnp.exp(-params[_LENGTHS])
-        alike["values"] = jnp.exp(-0.5 * _squared_distances(a.values * scale, b.values * scale))
+        alike["values"] = -0.5 * _squared_distances(a.values * scale, b.values * scale)
     if any("counts" in term for term in terms):
-        alike["counts"] = _min_max(a.counts, b.counts)
-    for term in terms:
-        factors = [alike[name] for name in term.split("*")]
-        total = total + jnp.exp(params[_AMPLITUDE + term][0]) * math.prod(factors[1:], start=factors[0])
+        alike["counts"] = jnp.log(_min_max(a.counts, b.counts))
+    return {term: sum(alike[name] for name in term.split("*")) for term in terms}
+
+
+def covariance(params: Tensors, alike: Mapping[str, Array]) -> Array:
+    """Return the covariances [n, m] of samples whose terms have these exponents."""
+    total = jnp.exp(params[_CONSTANT][0])
+    for term in sorted(alike):
+        total = total + jnp.exp(params[_AMPLITUDE + term][0] + alike[term])
     return total
 
 

@@ -8,6 +8,7 @@ steps, or an optimiser with a memory, mix the tasks: then there is one row for t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, final
@@ -25,11 +26,17 @@ from commonprior.task import Array, Task
 @final
 @dataclass(frozen=True)
 class LocalWork:
-    """A site's tasks are split into `steps` equal meta-batches, each one step of an optimiser that starts afresh."""
+    """A site's tasks are split into `steps` equal meta-batches, each one step of an optimiser that starts afresh.
+
+    Where they do not divide, the round goes on with the first of them again: a site with fewer tasks than steps takes
+    each in turn, over and over. `averaged` gives one row, the mean, where one plain step would give a row a task: less
+    time and memory for the same update, and nothing to clip but the whole site.
+    """
 
     steps: int = 1
     optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
     rate: float = 0.01
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -40,7 +47,12 @@ class LocalWork:
     @property
     def unit(self) -> Literal["task", "site"]:
         """What one row of contributions stands for."""
-        return "task" if self.steps == 1 and self.optimiser == "sgd" else "site"
+        return "task" if self.is_plain and not self.averaged else "site"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a site takes the one step that pooled data would take."""
+        return self.steps == 1 and self.optimiser == "sgd"
 
     def optax(self) -> optax.GradientTransformation:
         """Return the optimiser."""
@@ -67,18 +79,10 @@ class Differentiable(Protocol):
 
 
 def contribute(learner: Differentiable, prior: Prior, tasks: Task) -> Contributions:
-    """Return what m stacked tasks would add to the prior: rows [m, d] or [1, d], new minus old.
-
-    Raises `RecipeError` where m cannot be split into the learner's local steps.
-    """
-    m, local = len(tasks.query.mask), learner.local
-    if m % local.steps:
-        raise RecipeError(
-            f"local.steps = {local.steps} does not divide the {m} tasks that this site has in a round; "
-            "set schedule.tasks_per_site to a multiple of it that every site can fill"
-        )
-    rows = (_task_rows if local.unit == "task" else _site_row)(learner, dict(prior.params), tasks)
-    return Contributions(np.asarray(rows), local.unit)
+    """Return what m stacked tasks would add to the prior: rows [m, d] or [1, d], new minus old."""
+    local = learner.local
+    work = _task_rows if local.unit == "task" else _mean_row if local.is_plain else _site_row
+    return Contributions(np.asarray(work(learner, dict(prior.params), tasks)), local.unit)
 
 
 def as_rows(tensors: Tensors) -> Array:
@@ -93,17 +97,27 @@ def _task_rows(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
+def _mean_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
+    gradient = jax.grad(partial(_mean_loss, learner))(params, tasks)
+    return as_rows(jax.tree.map(lambda leaf: leaf[None], gradient)) * -learner.local.rate
+
+
+@partial(jax.jit, static_argnums=0)
 def _site_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
     optimiser, steps = learner.local.optax(), learner.local.steps
-    batches = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), tasks)
-
-    def loss(new: Tensors, batch: Task) -> Array:
-        return jax.vmap(learner.meta_loss, in_axes=(None, 0))(new, batch).mean()
+    m = len(tasks.query.mask)
+    turns = (np.arange(steps * math.ceil(m / steps)) % m).reshape(steps, -1)
+    batches = jax.tree.map(lambda leaf: leaf[turns], tasks)
+    slope = jax.grad(partial(_mean_loss, learner))
 
     def step(carry: tuple[Tensors, optax.OptState], batch: Task) -> tuple[tuple[Tensors, optax.OptState], None]:
         new, state = carry
-        updates, state = optimiser.update(jax.grad(loss)(new, batch), state)
+        updates, state = optimiser.update(slope(new, batch), state)
         return (jax.tree.map(jnp.add, new, updates), state), None
 
     (new, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), batches)
     return as_rows(jax.tree.map(lambda after, before: (after - before)[None], new, params))
+
+
+def _mean_loss(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
+    return jax.vmap(learner.meta_loss, in_axes=(None, 0))(params, tasks).mean()

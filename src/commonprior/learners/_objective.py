@@ -34,7 +34,10 @@ def weights(params: Tensors) -> dict[str, Array]:
 
 
 def fit(network: Network, params: Tensors, batch: Batch) -> Array:
-    """Return the mean squared error, or the cross entropy, over the samples that are not padding; 0 if all are."""
+    """Return the mean squared error, or the cross entropy, over the samples that are not padding; 0 if all are.
+
+    A mask between 0 and 1 is a sample's weight: the result is smooth in it.
+    """
     outputs = network.apply(params, batch.x)
     if NOISE in params:
         each = (outputs[:, 0] - batch.y) ** 2
@@ -42,7 +45,7 @@ def fit(network: Network, params: Tensors, batch: Batch) -> Array:
         truth = jax.nn.one_hot(jnp.asarray(batch.y, jnp.int32), outputs.shape[1], dtype=outputs.dtype)
         each = -(jax.nn.log_softmax(outputs) * truth).sum(-1)
     mask = jnp.asarray(batch.mask, each.dtype)
-    return jnp.where(mask > 0, each, 0).sum() / jnp.maximum(mask.sum(), 1)
+    return (jnp.where(mask > 0, each, 0) * mask).sum() / jnp.maximum(mask.sum(), 1)
 
 
 def judge(network: Network, params: Tensors, batch: Batch) -> Array:

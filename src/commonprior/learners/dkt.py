@@ -1,7 +1,7 @@
 """Deep kernel transfer: a Gaussian process whose kernel is the prior, so that adapting needs no gradient at all.
 
 Patacchiola et al., "Bayesian meta-learning for the few-shot setting via deep kernels" (2020). Classes are learned as
-they do it, by regression on labels of 1 and -1, one function a class; the link to probabilities is a probit.
+they do it, by regression on labels of 1 and -1 (see `_functions`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from commonprior.errors import ModelError, RecipeError
-from commonprior.learners import Learner, Memory, _gp, _kernels, _local
+from commonprior.learners import Learner, Memory, _functions, _gp, _kernels, _local
 from commonprior.learners._gp import Posterior
 from commonprior.learners._kernels import Inputs, Term
 from commonprior.learners._local import LocalWork
 from commonprior.learners._server import ServerStep
 from commonprior.networks import Network
 from commonprior.prior import Contributions, Prior, Tensors
-from commonprior.task import Array, Batch, Categorical, Gaussian, Prediction, Task, TaskSpec, log_likelihood
+from commonprior.task import Array, Batch, Prediction, Task, TaskSpec, log_likelihood
 
 _NOISE, _MEAN = "noise", "mean"
 
@@ -41,13 +41,14 @@ class Dkt(Learner):
     """The kernel is the sum of `terms` (those that the inputs have nothing for are left out); `deep` has `features`.
 
     `objective`: `marginal` is the likelihood of a task's labels together, `predictive` that of the query's, each on
-    its own, given the support.
+    its own, given the support. `crossed` is `predictive` with every stretch of a task's samples as long as the support
+    for the support in turn, and all others for the query: the network, which is what costs, runs once for all of them.
     """
 
     network: Network
     terms: tuple[Term, ...] = ("deep", "counts", "values", "counts*values")
     features: int = 32
-    objective: Literal["marginal", "predictive"] = "predictive"
+    objective: Literal["marginal", "predictive", "crossed"] = "predictive"
     local: LocalWork = field(default_factory=LocalWork)
     server: ServerStep = field(default_factory=ServerStep)
 
@@ -70,9 +71,7 @@ class Dkt(Learner):
             raise ModelError(f'terms = {list(self.terms)}: the inputs have no such columns; add "deep"')
         params |= _kernels.fresh(terms, inputs)
         params[_NOISE] = np.full(1, math.log(0.1), np.float32)
-        # Of k labels of 1 and -1, one a class, one is 1: so many functions start at their labels' average.
-        k = spec.outputs
-        params[_MEAN] = np.full(k, 2 / k - 1 if spec.target.kind == "classification" else 0.0, np.float32)
+        params[_MEAN] = _functions.fresh_mean(spec)
         return self.server.begin(params)
 
     def length(self, prior: Prior) -> int:
@@ -82,7 +81,7 @@ class Dkt(Learner):
     def adapt(self, prior: Prior, support: Batch, key: Array, start: Known | None = None) -> Known:
         """Return the posterior; after `start`, that of its samples and these together."""
         if start is not None:
-            support = _together(start.support, support)
+            support = _functions.together(start.support, support)
         return self._know(prior.params, support)
 
     def predict(self, prior: Prior, adapted: Known, x: Array, key: Array) -> Prediction:
@@ -100,10 +99,28 @@ class Dkt(Learner):
     def meta_loss(self, params: Tensors, task: Task) -> Array:
         """Return minus the log-likelihood that `objective` names, per label."""
         if self.objective == "marginal":
-            both = _together(task.support, task.query)
-            return _gp.surprise(self._know(params, both).posterior, both.mask, _labels(params, both))
+            both = _functions.together(*task)
+            return _gp.surprise(self._know(params, both).posterior, both.mask, _functions.labels(params[_MEAN], both))
+        if self.objective == "crossed":
+            return self._crossed(params, _functions.together(*task), len(task.support.mask))
         prediction = self._predict(params, self._know(params, task.support), self._inputs(params, task.query.x))
         return -log_likelihood(prediction, task.query).sum() / jnp.maximum((task.query.mask > 0).sum(), 1)
+
+    def _crossed(self, params: Tensors, both: Batch, shots: int) -> Array:
+        inputs = self._inputs(params, both.x)
+        gram, noise = _kernels.gram(params, inputs, inputs), jnp.exp(params[_NOISE][0])
+        labels, mask = _functions.labels(params[_MEAN], both), jnp.asarray(both.mask)
+
+        def held_out(rows: Array) -> tuple[Array, Array]:
+            posterior = _gp.condition(gram[rows[:, None], rows], noise, mask[rows], labels[rows])
+            mean, variance = _gp.predict(posterior, gram[:, rows], mask[rows], _kernels.variance(params))
+            query = both._replace(mask=jnp.where((mask[rows] > 0).any(), mask.at[rows].set(0), 0))
+            likelihood = log_likelihood(_functions.say(mean + params[_MEAN], variance + noise), query)
+            return likelihood.sum(), (query.mask > 0).sum()
+
+        stretches = np.arange(len(mask) // shots * shots).reshape(-1, shots)
+        likelihoods, counts = jax.vmap(held_out)(stretches)
+        return -likelihoods.sum() / jnp.maximum(counts.sum(), 1)
 
     def _inputs(self, params: Tensors, x: Array) -> Inputs:
         if "deep" not in self.terms:
@@ -113,27 +130,12 @@ class Dkt(Learner):
     def _know(self, params: Tensors, support: Batch) -> Known:
         inputs = self._inputs(params, support.x)
         gram = _kernels.gram(params, inputs, inputs)
-        posterior = _gp.condition(gram, jnp.exp(params[_NOISE][0]), support.mask, _labels(params, support))
+        labels = _functions.labels(params[_MEAN], support)
+        posterior = _gp.condition(gram, jnp.exp(params[_NOISE][0]), support.mask, labels)
         return Known(jax.tree.map(jnp.asarray, support), inputs.deep, posterior)
 
     def _predict(self, params: Tensors, known: Known, inputs: Inputs) -> Prediction:
         support = _kernels.inputs(known.support.x, known.deep)
         cross = _kernels.gram(params, inputs, support)
         mean, variance = _gp.predict(known.posterior, cross, known.support.mask, _kernels.variance(params))
-        mean, variance = mean + params[_MEAN], variance + jnp.exp(params[_NOISE][0])
-        if len(params[_MEAN]) == 1:
-            return Gaussian(mean[:, 0], variance)
-        # Normalised over two classes, whose means are opposite, this is the probit itself.
-        return Categorical(jax.scipy.stats.norm.logcdf(mean / jnp.sqrt(variance)[:, None]))
-
-
-def _together(a: Batch, b: Batch) -> Batch:
-    return jax.tree.map(lambda first, second: jnp.concatenate([first, second]), a, b)
-
-
-def _labels(params: Tensors, batch: Batch) -> Array:
-    """Return centred labels [n, k]."""
-    mean = params[_MEAN]
-    if len(mean) == 1:
-        return jnp.asarray(batch.y)[:, None] - mean
-    return 2 * jax.nn.one_hot(jnp.asarray(batch.y, jnp.int32), len(mean), dtype=jnp.result_type(mean)) - 1 - mean
+        return _functions.say(mean + params[_MEAN], variance + jnp.exp(params[_NOISE][0]))

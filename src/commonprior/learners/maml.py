@@ -2,6 +2,12 @@
 
 Finn, Abbeel & Levine, "Model-agnostic meta-learning for fast adaptation of deep networks" (2017). Adapting the head
 alone is ANIL: Raghu et al., "Rapid learning or feature reuse?" (2020).
+
+Good at: any differentiable network, raw inputs, tasks that differ in more than an offset; a support of any size; going
+on with later samples; a device that can take a gradient step. Bad at: wide sparse inputs with a few noisy labels (a
+kernel method, or a random forest, is better there), uncertainty (one variance for all samples), and cost, as a
+meta-step differentiates twice. An inner rate that is too large diverges on real data: begin with 20 steps of 0.01 to
+0.02 on standardised inputs.
 """
 
 from __future__ import annotations
@@ -9,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
-from commonprior.errors import ModelError, RecipeError
+from commonprior.errors import RecipeError
 from commonprior.learners import Learner, Memory, _local, _objective
-from commonprior.learners._inner import descend
+from commonprior.learners._inner import descend, to_adapt
 from commonprior.learners._local import LocalWork
 from commonprior.learners._server import ServerStep
 from commonprior.networks import Network
@@ -24,7 +30,8 @@ from commonprior.task import Array, Batch, Prediction, Task, TaskSpec
 class Maml(Learner):
     """`adapts` are the names, or beginnings of names, of what the inner loop moves: all, or `("head",)` for ANIL.
 
-    `first_order` takes the inner gradients for constants: cheaper, and less exact.
+    `first_order` takes the inner gradients for constants: cheaper, in memory the same for any number of steps, and less
+    exact.
     """
 
     network: Network
@@ -44,10 +51,7 @@ class Maml(Learner):
     def init(self, spec: TaskSpec, key: Array) -> Prior:
         """Return fresh weights. Raises `ModelError` where `adapts` names nothing."""
         params = _objective.fresh(self.network, spec, key)
-        names = sorted(_objective.weights(params))
-        for prefix in self.adapts:
-            if not any(_begins(name, prefix) for name in names):
-                raise ModelError(f"adapts: no parameter's name begins with {prefix!r}; there are {', '.join(names)}")
+        to_adapt(params, self.adapts)
         return self.server.begin(params)
 
     def length(self, prior: Prior) -> int:
@@ -80,10 +84,5 @@ class Maml(Learner):
             return _objective.fit(self.network, {**params, **fast}, support)
 
         if start is None:
-            weights = _objective.weights(params)
-            start = {name: weights[name] for name in weights if any(_begins(name, prefix) for prefix in self.adapts)}
+            start = to_adapt(params, self.adapts)
         return descend(loss, start, self.inner_steps, self.inner_rate, self.first_order)
-
-
-def _begins(name: str, prefix: str) -> bool:
-    return prefix in ("", name) or name.startswith(prefix.rstrip("/") + "/")

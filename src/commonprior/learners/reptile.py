@@ -1,6 +1,11 @@
 """Reptile: move the prior towards the weights that each task ends up with.
 
 Nichol, Achiam & Schulman, "On first-order meta-learning algorithms" (2018). No gradient passes through the inner loop.
+
+Good at: the cheapest meta-step of the gradient methods, in memory too, and many inner steps; wide inputs, where it was
+ahead of MAML. Bad at: tasks whose labels cancel out on average (sine waves of any phase), as nothing but the steps
+themselves tells it what a support of a few samples is to do; uncertainty (one variance for all samples). On real data
+begin with 20 steps of 0.01 and a `mean` server of rate 0.2.
 """
 
 from __future__ import annotations

@@ -13,19 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from commonprior.accountant import Spend, nothing_spent, spend_of
+from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
 from commonprior.appendlog import read_records
 from commonprior.canonical import digest
 from commonprior.entry import NO_HEAD, Entry, Opening, Round, Signatures, read_entry, read_record, signers
-from commonprior.errors import CommonPriorError, InputError, JournalError, RecipeError
-from commonprior.identity import verify
+from commonprior.errors import CommonPriorError, InputError, JournalError, ProtocolError, RecipeError
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
-from commonprior.session import consistency_statement
+from commonprior.session import Session
+from commonprior.sums import WHOLE, Grouping
 from commonprior.tables import without_none
 
 
@@ -140,26 +139,28 @@ class _Audit:
         if entry.base != self._base:
             raise JournalError("it does not start from the prior before it")
         session = entry.session(opening)
-        if len(entry.survivors) < session.threshold or len(entry.survivors) != len(entry.commitments):
-            raise JournalError(f"{len(entry.survivors)} contributors, expected at least {session.threshold}")
-        statement = consistency_statement(session, entry.survivors, entry.commitments)
-        roster = opening.roster
-        agreed = {s for s, g in entry.consistency if 0 <= s < len(roster) and verify(roster[s].key, g, statement)}
-        for what, seats in (("whose updates are summed", agreed), ("the entry", signers(data, signatures, roster))):
-            if len(seats) < session.threshold:
-                raise JournalError(f"{what}: signed by {len(seats)} sites, expected {session.threshold}")
-        self._recompute(entry, opening)
+        check_agreement(session, self._grouping(entry), entry)
+        signed = signers(data, signatures, opening.roster)
+        if len(signed) < session.threshold:
+            raise JournalError(f"the entry: signed by {len(signed)} sites, expected {session.threshold}")
+        self._recompute(entry, opening, session)
         self._rounds, self._last = entry.round, entry
 
-    def _recompute(self, entry: Round, opening: Opening) -> None:
+    def _grouping(self, entry: Round) -> Grouping:
+        if self._recipe is None and entry.draw:
+            raise JournalError("the sites drew groups, by a recipe that cannot be read: nobody can tell which")
+        return self._recipe.sum.grouping if self._recipe is not None else WHOLE
+
+    def _recompute(self, entry: Round, opening: Opening, session: Session) -> None:
         recipe, file = self._recipe, self._run.sum_of(entry.round)
         if recipe is None:
             return
         mechanism, length = recipe.mechanism, entry.length
         if self._prior is not None:
             mechanism, length = mechanism.resume(self._prior.state), recipe.learner.length(self._prior)
-        n = len(opening.roster)
-        release = Release(n, n - opening.dropouts - opening.colluders, length, recipe.schedule.tasks_per_site)
+        grouping = recipe.sum.grouping
+        release = release_of(grouping, len(opening.roster), opening.dropouts, opening.colluders, length,
+                             recipe.schedule.tasks_per_site)  # fmt: skip
         # Without its prior, the mechanism of a round is known only where it stays what the recipe says.
         if self._prior is not None or (mechanism.width(length) == length and not mechanism.state()):
             self._account(entry, mechanism, release)
@@ -168,14 +169,11 @@ class _Audit:
             return
         if (entry.length, entry.encoding) != (mechanism.width(length), mechanism.encoding(release)):
             raise JournalError("its length or encoding is not what the prior and the mechanism make")
-        total = file.read_bytes()
-        if digest(total) != entry.sum or len(total) != entry.length * entry.encoding.width:
-            raise JournalError(f"{file} is not the sum that the entry names")
-        summed = entry.encoding.from_words(np.frombuffer(total, entry.encoding.word))
-        survivors = len(entry.survivors)
-        mean = mechanism.mean(summed, entry.encoding, release, survivors)
-        following = mechanism.observe(summed, release, survivors)
-        self._prior = recipe.learner.apply(self._prior, mean, None).with_state(following.state())
+        try:
+            summed = read_sum(file.read_bytes(), session, grouping, entry, release)
+        except ProtocolError:
+            raise JournalError(f"{file} is not the sum that the entry names") from None
+        self._prior, _ = new_prior(recipe.learner, mechanism, grouping, self._prior, entry.encoding, summed)
         if self._prior.hash() != entry.prior:
             raise JournalError("its sum makes another prior than the one it names")
         self._recomputed += 1

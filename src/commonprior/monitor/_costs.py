@@ -125,6 +125,8 @@ def _a_number(costs: Costs, each: int, length: int | None) -> Markup:
         return EMPTY
     up, down = costs.up / each / length, costs.down / each / length
     return paragraph(
+        element("strong", None, f"{size(costs.up / each)} up a site and round; float32 averaging: "
+                f"{size(FLOAT_BYTES * length)}. "),
         f"For each of an update's {length:,} numbers a site sends ",
         element("strong", None, f"{figure(up)} bytes"), " and receives ",
         element("strong", None, f"{figure(down)} bytes"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from commonprior.entry import Opening
 from commonprior.errors import RunError
 from commonprior.ledger.journal import Journal
 from commonprior.loading import spec_from
@@ -43,12 +44,12 @@ def report_run(folder: Path) -> Path:
         budget=recipe.budget.epsilon,
         note=opening.note,
         insecure=recipe.sum.insecure,
-        trust=recipe.sum.trust,
+        trust="; ".join(filter(None, (recipe.sum.trust, _groups(recipe, opening)))),
         stopped=_stopped(recipe, run, done),
         head=journal.head.hex(),
         prior=(last or opening).prior.hex(),
         audit=f"commonprior audit {shlex.quote(str(folder))} --expect-head {journal.head.hex()}",
-        length=last.length if last else None,
+        length=recipe.learner.length(run.latest_prior()) if last else None,
         costs=costs if len(costs) else None,
         curve=curve if len(curve) else None,
         comparison=_table(run.comparison),
@@ -75,6 +76,10 @@ def read_metrics(run: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _frame(rows: list[Any], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns))
+
+
+def _groups(recipe: Recipe, opening: Opening) -> str:
+    return recipe.sum.grouping.describe(len(opening.roster), opening.dropouts, opening.colluders)
 
 
 def _table(path: Path) -> pd.DataFrame | None:

@@ -7,25 +7,18 @@ the same way, by naming its leaves (for Equinox: `eqx.partition(model, eqx.is_ar
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from commonprior.errors import ModelError, RecipeError
 from commonprior.networks import Network
 from commonprior.networks._inputs import CountScale, rows_of_numbers
+from commonprior.networks._layers import GAIN, Activation, activation, normalised, weight
 from commonprior.prior import Tensors
 from commonprior.task import Array
-
-_EPSILON = 1e-5
-
-_GAIN = {"relu": 2.0, "gelu": 2.0, "silu": 2.0, "tanh": 1.0}
-"""Variance of a weight times its fan-in: He et al. (2015) where half of a unit is silent, LeCun et al. (1998) else."""
 
 
 @final
@@ -34,7 +27,7 @@ class Mlp(Network):
     """`widths` are the hidden layers'; `layer_norm` normalises before each activation."""
 
     widths: tuple[int, ...] = (64, 64)
-    activation: Literal["relu", "tanh", "gelu", "silu"] = "relu"
+    activation: Activation = "relu"
     layer_norm: bool = False
     counts: CountScale = "log1p"
 
@@ -55,39 +48,26 @@ class Mlp(Network):
         fans = [inputs, *self.widths]
         keys = jax.random.split(key, len(fans))
         for layer, fan_in, width, layer_key in zip(self._layers(), fans, self.widths, keys):
-            params[f"{layer}/weight"] = _weight(layer_key, fan_in, width, _GAIN[self.activation])
+            params[f"{layer}/weight"] = weight(layer_key, (fan_in, width), GAIN[self.activation])
             params[f"{layer}/bias"] = np.zeros(width, np.float32)
             if self.layer_norm:
                 params[f"{layer}/scale"] = np.ones(width, np.float32)
-        params["head/weight"] = _weight(keys[-1], fans[-1], outputs, 1.0)
+        params["head/weight"] = weight(keys[-1], (fans[-1], outputs))
         params["head/bias"] = np.zeros(outputs, np.float32)
         return params
 
     def apply(self, params: Tensors, x: Array) -> Array:
         """Return [n, outputs]."""
         h = rows_of_numbers(x, self.counts)
-        activation = _activation(self.activation)
+        act = activation(self.activation)
         for layer in self._layers():
             h = h @ params[f"{layer}/weight"]
             if self.layer_norm:
-                h = _normalised(h) * params[f"{layer}/scale"]
-            h = activation(h + params[f"{layer}/bias"])
+                h = normalised(h) * params[f"{layer}/scale"]
+            h = act(h + params[f"{layer}/bias"])
         return h @ params["head/weight"] + params["head/bias"]
 
     def _layers(self) -> list[str]:
         # Names are sorted wherever a prior becomes a vector or bytes: with the zeros, layer 10 does not precede 2.
         digits = len(str(max(len(self.widths) - 1, 0)))
         return [f"body/{i:0{digits}d}" for i in range(len(self.widths))]
-
-
-def _weight(key: Array, fan_in: int, fan_out: int, gain: float) -> np.ndarray:
-    return np.asarray(jax.random.normal(key, (fan_in, fan_out), jnp.float32) * math.sqrt(gain / fan_in))
-
-
-def _normalised(h: Array) -> Array:
-    centred = h - h.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + _EPSILON)
-
-
-def _activation(name: str) -> Callable[[Array], Array]:
-    return {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "silu": jax.nn.silu}[name]

@@ -32,6 +32,12 @@ _CLIP, _ROUND = "mechanism/clip", "mechanism/round"
 _RESIDUAL = "residual"
 
 
+_ROOM = {2: 2**15, 4: 2**30, 8: 2**63}
+"""By the bytes of a number, what parties · limit stays below. Four bytes give up one bit of their range, so that the
+sums fit half of 2^31 - 1, the field in which a committee shares them: one encoding for every secure sum.
+"""
+
+
 class _Grid(NamedTuple):
     """The integers at one scale 2^fraction: Δ² of one row, each site's noise variance, a site's largest integer."""
 
@@ -92,7 +98,7 @@ class AdditiveNoise(Mechanism):
         return self._sent(length) + (self.adaptive is not None)
 
     def encoding(self, release: Release) -> Encoding:
-        """Return the finest power-of-two scale at which parties · limit < 2^(8·bytes - 1).
+        """Return the finest power-of-two scale at which parties · limit stays below `_ROOM`.
 
         The limit covers any rows at all, and noise up to a tail that a site's vector leaves with probability below
         2^-63 (`_reach`). Such a vector is refused by `Encoding.to_words` and the site drops out; it is not clamped,
@@ -274,7 +280,7 @@ class AdditiveNoise(Mechanism):
             if (
                 math.ldexp(self.clip, fraction) <= _FINEST
                 and grid.variance <= LARGEST_VARIANCE
-                and release.parties * grid.limit < 2 ** (8 * self.bytes - 1)
+                and release.parties * grid.limit < _ROOM[self.bytes]
             ):
                 return grid
             fraction -= 1
@@ -305,7 +311,7 @@ class AdditiveNoise(Mechanism):
             count = Count(unit, round(quantile * unit), 0, 0)
             variance = self._share_of_noise(count.sensitivity**2, share, release)
             limit = self._denominator(release) * count.sensitivity + self._reach_of(variance, 1)
-            if variance <= LARGEST_VARIANCE and release.parties * limit < 2 ** (8 * self.bytes - 1):
+            if variance <= LARGEST_VARIANCE and release.parties * limit < _ROOM[self.bytes]:
                 return count._replace(variance=variance, limit=limit)
         raise RecipeError(
             f"mechanism.bytes = {self.bytes} is too few to count the rows within the clip of {release.parties} sites "

@@ -12,20 +12,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from commonprior import plugin
 from commonprior.accountant import Spend, charge, spend_of
+from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
 from commonprior.canonical import decode, digest
 from commonprior.entry import Opening, Round, read_entry, read_record, signers, statement_of
 from commonprior.errors import BudgetExhausted, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
-from commonprior.identity import Identity, verify
+from commonprior.identity import Identity
 from commonprior.learners import Learner
 from commonprior.networks import Network
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
-from commonprior.session import COORDINATOR, Seat, Session, consistency_statement, read_session
+from commonprior.session import COORDINATOR, Seat, Session, read_session
 from commonprior.site import Context, Contributor, Protected
 from commonprior.site.memory import Finished, SiteLog
 from commonprior.site.policy import Policy
@@ -33,6 +32,8 @@ from commonprior.sums import CONSISTENCY, Machine, SecureSum, Step
 
 OPENS_SESSION = ("enrol", "invite")
 """The phases whose frames bring their session with them."""
+
+_OPENED = "commonprior/opened/1"
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ class Agent:
         self._check_policy(session)
         self._check_mechanism(terms.mechanism)
         self._finish(Finished(0, digest(data), entry.prior), None)
+        if self.log.opened() != _fixed_by(session):
+            self.log.open(_fixed_by(session))
         return data
 
     def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes) -> Sequence[bytes]:
@@ -167,6 +170,11 @@ class Agent:
         if current is not None and current.session.hash == session.hash:
             return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
         self._check_policy(session)
+        if self.log.opened() != _fixed_by(session):
+            raise PolicyRefusal(
+                f"{self.name} signed no opening of a run with this coordinator, this roster, {session.dropouts} "
+                f"dropouts and {session.colluders} colluders: what a run was opened with holds in all its rounds"
+            )
         self._check_history(session, record)
         if session.attempt <= self.log.last_attempt(session.round):
             raise PolicyRefusal(
@@ -184,7 +192,7 @@ class Agent:
             raise ProtocolError("the session's length or encoding is not what this prior and mechanism make")
         spend = spend_of(mechanism.spends(release), mechanism.unit)
         self._check_budget(spend)
-        self.log.entered(session.round, session.attempt)
+        self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
         protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
@@ -221,26 +229,13 @@ class Agent:
         attempt, entry = self._attempt, read_entry(data)
         if attempt is None or attempt.session.hash != session.hash or not isinstance(entry, Round):
             raise ProtocolError("an entry of another session")
-        if session != dataclasses.replace(
-            session, round=entry.round, attempt=entry.attempt, base=entry.base, head=entry.previous,
-            length=entry.length, encoding=entry.encoding,
-        ):  # fmt: skip
+        told = (entry.round, entry.attempt, entry.base, entry.previous, entry.length, entry.encoding)
+        if told != (session.round, session.attempt, session.base, session.head, session.length, session.encoding):
             raise ProtocolError("the entry and its session disagree")
-        statement = consistency_statement(session, entry.survivors, entry.commitments)
-        agreed = {
-            s
-            for s, g in entry.consistency
-            if 0 <= s < len(session.roster) and verify(session.roster[s].key, g, statement)
-        }
-        if len(agreed) < session.threshold:
-            raise ProtocolError(f"{len(agreed)} sites agreed on the contributors, expected {session.threshold}")
-        if digest(total) != entry.sum or len(total) != session.length * session.encoding.width:
-            raise ProtocolError("the sum's bytes are not those that the entry names")
-        summed = session.encoding.from_words(np.frombuffer(total, session.encoding.word))
-        survivors = len(entry.survivors)
-        mean = attempt.mechanism.mean(summed, session.encoding, attempt.release, survivors)
-        following = attempt.mechanism.observe(summed, attempt.release, survivors)
-        new = self.terms.learner.apply(attempt.prior, mean, None).with_state(following.state())
+        grouping = self.terms.sum.grouping
+        check_agreement(session, grouping, entry)
+        summed = read_sum(total, session, grouping, entry, attempt.release)
+        new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
         if new.hash() != entry.prior:
             raise ProtocolError("the entry names another prior than the one that its sum makes")
         self._finish(
@@ -277,6 +272,8 @@ class Agent:
         agreed = signers(data, signatures, session.roster)
         if own is not None and own.head != session.head and self.log.moved_past(number):
             raise PolicyRefusal(f"{self.name} knows another history: it signed round {number} with another head")
+        if self.log.built_on(session.round) not in (None, session.head):
+            raise PolicyRefusal(f"{self.name} knows another history: it began round {session.round} on another head")
         if (own is None or own.head != session.head) and len(agreed) < session.threshold:
             raise PolicyRefusal(f"round {number} is signed by {len(agreed)} sites, expected {session.threshold}")
 
@@ -293,6 +290,18 @@ class Agent:
             if policy.networks and network not in policy.networks:
                 raise PolicyRefusal(f"{self.name} does not allow the network {network}")
         self._check_cohort([m.key for m in session.roster], session.colluders)
+        self._check_strangers(session)
+
+    def _check_strangers(self, session: Session) -> None:
+        """Refuse a roster whose unknown sites could, all of them together, break the sum's threshold."""
+        n, g = len(session.roster), session.colluders
+        strangers = n - len(self.trusted.intersection(m.key for m in session.roster))
+        if 2 * session.threshold <= n + g + strangers:
+            raise PolicyRefusal(
+                f"{self.name} does not trust {strangers} of {n} sites: with {g} assumed colluders they could open what "
+                f"{session.threshold} sites can; expected 2 · (sites - dropouts) > sites + colluders + sites that are "
+                f"not trusted, so trust more of them or allow fewer dropouts"
+            )
 
     def _check_mechanism(self, mechanism: Mechanism) -> None:
         policy, clip, noise = self.policy, mechanism.clip, mechanism.noise
@@ -300,6 +309,12 @@ class Agent:
             raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
         if noise < policy.minimum_noise:
             raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
+        groups = self.terms.sum.grouping.groups
+        if groups > 1 and noise == 0 and not policy.allow_noiseless_groups:
+            raise PolicyRefusal(
+                f"{self.name} wants noise where {groups} groups sum apart: without it, the groups of two rounds differ "
+                f"while the updates hardly do, and so their sums give a site's update away"
+            )
 
     def _check_cohort(self, keys: Sequence[bytes], colluders: int) -> None:
         cohort = len(self.trusted.intersection(keys)) - colluders
@@ -318,8 +333,14 @@ class Agent:
             raise BudgetExhausted(f"{self.name}: {error}") from None
 
     def _release(self, session: Session, prior: Prior) -> Release:
-        length = self.terms.learner.length(prior)
-        return Release(len(session.roster), session.threshold - session.colluders, length, self.terms.rows)
+        grouping, length = self.terms.sum.grouping, self.terms.learner.length(prior)
+        return release_of(grouping, len(session.roster), session.dropouts, session.colluders, length, self.terms.rows)
+
+
+def _fixed_by(session: Session) -> bytes:
+    """Return the hash of what an opening fixes for every session of its run."""
+    roster = [[member.name, member.key] for member in session.roster]
+    return digest([_OPENED, session.run, session.coordinator, roster, session.dropouts, session.colluders])
 
 
 def _network_kinds(learner: Learner) -> list[str]:

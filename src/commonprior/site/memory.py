@@ -34,9 +34,13 @@ class SiteLog:
         for line in self._of("spent"):
             self._add(Spend.decode(line["spend"]))
 
-    def entered(self, round_: int, attempt: int) -> None:
-        """Note that the site takes part in an attempt; it never enters the same one twice."""
-        self._write({"what": "entered", "round": round_, "attempt": attempt})
+    def open(self, fixed: bytes) -> None:
+        """Note the hash of what the run's opening, which the site is about to sign, fixes for every round."""
+        self._write({"what": "opened", "fixed": fixed})
+
+    def entered(self, round_: int, attempt: int, head: bytes) -> None:
+        """Note that the site takes part in an attempt, and upon which head; it never enters the same one twice."""
+        self._write({"what": "entered", "round": round_, "attempt": attempt, "head": head})
 
     def signed(self, round_: int, attempt: int, survivors: list[bytes]) -> None:
         """Note whose updates (by key) the site agreed to see summed."""
@@ -51,9 +55,19 @@ class SiteLog:
         """Note a round that the site has just agreed to."""
         self._write({"what": "finished", **finished._asdict()})
 
+    def opened(self) -> bytes | None:
+        """Return what `open` noted last, if it did."""
+        lines = self._of("opened")
+        return lines[-1]["fixed"] if lines else None
+
     def last_attempt(self, round_: int) -> int:
         """Return the highest attempt at a round that was entered, or `NO_ATTEMPT`."""
         return max((n["attempt"] for n in self._of("entered", round_)), default=NO_ATTEMPT)
+
+    def built_on(self, round_: int) -> bytes | None:
+        """Return the head upon which the site began a round, if it did: it never begins that round upon another."""
+        lines = self._of("entered", round_)
+        return lines[0]["head"] if lines else None
 
     def signed_before(self, round_: int) -> list[bytes] | None:
         """Return the contributors (by key) that an earlier attempt at this round agreed on, if one did."""

@@ -19,6 +19,7 @@ class Policy:
 
     `minimum_cohort` counts identities that the site itself trusts, itself included, less the assumed colluders;
     `maximum_clip` (0: no limit) and `minimum_noise` bound the mechanism, `maximum_epsilon` (0: no limit) the whole run.
+    `allow_noiseless_groups` lets updates without noise into sums by groups, whose differences can give them away.
     """
 
     minimum_cohort: int = 3
@@ -28,6 +29,7 @@ class Policy:
     learners: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     allow_insecure_sum: bool = False
+    allow_noiseless_groups: bool = False
 
     def __post_init__(self) -> None:
         if self.minimum_cohort < 2:

@@ -10,6 +10,7 @@ import numpy as np
 
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
+from commonprior.sums._groups import WHOLE, Draw, Grouping
 
 CONSISTENCY = "consistency"
 
@@ -22,6 +23,9 @@ Guard = Callable[[frozenset[Seat]], None]
 class Aggregate(NamedTuple):
     """The sum [d] int64 over `survivors`. `commitments` are SHA-256 of each survivor's sealed bytes, `signatures`
     the sites' over `statement`: (session, survivors, commitments). `parts` is what recomputing the sum needs.
+
+    In groups, `value` is [groups, d], each site signs its own group's statement, and the groups follow from `draw`.
+    `culprits` are who broke the protocol and can be shown to have, though the sum came out right without them.
     """
 
     value: np.ndarray
@@ -30,6 +34,8 @@ class Aggregate(NamedTuple):
     statement: bytes
     signatures: tuple[tuple[Seat, bytes], ...]
     parts: tuple[bytes, ...] = ()
+    draw: Draw = ()
+    culprits: tuple[Seat, ...] = ()
 
 
 class Aborted(NamedTuple):
@@ -79,6 +85,16 @@ class SecureSum(abc.ABC):
 
     trust: ClassVar[str] = ""
     """One sentence: whom a site must trust not to do what, for its update to stay hidden and the sum to be right."""
+
+    grouping: ClassVar[Grouping] = WHOLE
+    """Into how many sums the sites are split, and what makes one mean of them again."""
+
+    @abc.abstractmethod
+    def check(self, session: Session) -> None:
+        """Raise `InputError`, with the numbers, where this sum cannot be held in such a session.
+
+        Asked once, before anybody enrols; the machines refuse such a session too.
+        """
 
     @abc.abstractmethod
     def party(

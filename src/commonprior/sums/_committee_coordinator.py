@@ -14,6 +14,7 @@ from commonprior.frame import Frame
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
+from commonprior.sums._bodies import write_by_seat
 from commonprior.sums._committee_check import ROWS, Statement, challenge_of, proves_guilt, statement_bytes
 from commonprior.sums._committee_decode import decode
 from commonprior.sums._committee_field import WORD, from_field, read_elements
@@ -26,11 +27,12 @@ from commonprior.sums._committee_messages import (
     read_share_sum,
     read_statement,
 )
-from commonprior.sums._committee_party import read_header_frame, require_channels, room
+from commonprior.sums._committee_party import read_header_frame, room
 from commonprior.sums._committee_shares import OVERHEAD, Deal
 from commonprior.sums._committee_terms import Terms
 from commonprior.sums._consistency import Agreement, commit, propose, require_signature
-from commonprior.sums._messages import read_signature, write_by_seat
+from commonprior.sums._keys import require_points
+from commonprior.sums._messages import read_signature
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator
 
 
@@ -77,7 +79,7 @@ class CommitteeCoordinator(PhasedCoordinator):
             case "keys":
                 others: dict[Seat, Any] = dict(self._answers)
                 channel = read_channel(body)
-                require_channels({**{other: key.channel for other, key in others.items()}, seat: channel})
+                require_points([*((other, key.channel) for other, key in others.items()), (seat, channel)])
                 return _Key(channel, frame)
             case "shares":
                 return self._read_dealing(seat, body)
@@ -217,4 +219,5 @@ class CommitteeCoordinator(PhasedCoordinator):
             self._agreement.statement,
             tuple(self._signatures.items()),
             (encode(told), *(answers[seat].frame for seat in shares)),
+            culprits=tuple(sorted(self._culprits)),
         )

@@ -26,6 +26,8 @@ _ROOM = 2**63 - 1
 _STREAM_BYTES = 1 << 16
 _AES_BLOCK = 16
 _LIMB_BITS = 16
+_ALONE = 1 << 19
+"""Products of matrices of fewer steps than this stay on one thread: waiting for others took thirty times as long."""
 
 
 class _Terms(NamedTuple):
@@ -131,10 +133,11 @@ def inner(rows: Sequence[np.ndarray], coefficients: np.ndarray) -> list[list[int
     Limbs of 16 bits in float64: a block's sums stay below 2^53, where every integer is exact in any order.
     """
     n, (k, length), mask = len(rows), coefficients.shape, (1 << _LIMB_BITS) - 1
+    step = min(_BLOCK, max(1, _ALONE // (4 * n * k)))
     totals = np.zeros((2 * n, 2 * k), np.int64)
-    left, right = np.empty((2 * n, _BLOCK)), np.empty((2 * k, _BLOCK))
-    for at in range(0, length, _BLOCK):
-        size = min(_BLOCK, length - at)
+    left, right = np.empty((2 * n, step)), np.empty((2 * k, step))
+    for at in range(0, length, step):
+        size = min(step, length - at)
         for matrix, vectors in ((left, rows), (right, coefficients)):
             for i, vector in enumerate(vectors):
                 block = vector[at : at + size]

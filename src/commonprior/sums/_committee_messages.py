@@ -8,6 +8,7 @@ from typing import NamedTuple
 from commonprior.canonical import Value
 from commonprior.errors import MalformedMessage
 from commonprior.session import Seat
+from commonprior.sums._bodies import ascending, by_seat, frames, octets, sized
 from commonprior.sums._committee_check import Statement
 
 KEY_BYTES = HASH_BYTES = 32
@@ -38,7 +39,7 @@ def read_channel(body: Value) -> bytes:
     """Return the channel key that a site announces."""
     match body:
         case {"channel": bytes() as channel, **rest} if not rest:
-            return _sized("channel key", channel, KEY_BYTES)
+            return sized("channel key", channel, KEY_BYTES)
     raise MalformedMessage("expected keys: channel")
 
 
@@ -46,9 +47,9 @@ def read_dealing(body: Value, parties: int, size: Callable[[Seat], int]) -> Deal
     """Return a dealer's answer; `size` says how many bytes a holder's sealed packet takes."""
     match body:
         case {"header": bytes() as header, "packets": list() as packets, **rest} if not rest:
-            sealed = _by_seat("packet", packets, parties)
+            sealed = by_seat("packet", packets, parties)
             for holder, packet in sealed.items():
-                _sized(f"packet for seat {holder}", packet, size(holder))
+                sized(f"packet for seat {holder}", packet, size(holder))
             return Dealing(header, sealed)
     raise MalformedMessage("expected a dealing: header, packets")
 
@@ -59,8 +60,8 @@ def read_header(body: Value, parties: int) -> Header:
         case {"holders": list() as holders, "commitments": list() as commitments, **rest} if not rest:
             if len(holders) != len(commitments):
                 raise MalformedMessage(f"{len(holders)} holders with {len(commitments)} commitments")
-            hashes = tuple(_sized("share commitment", _bytes(c), HASH_BYTES) for c in commitments)
-            return Header(_seats("holders", holders, parties), hashes)
+            hashes = tuple(sized("share commitment", octets("share commitment", c), HASH_BYTES) for c in commitments)
+            return Header(ascending("holders", holders, parties), hashes)
     raise MalformedMessage("expected a header: holders, commitments")
 
 
@@ -68,7 +69,7 @@ def read_relayed(body: Value, parties: int) -> Relayed:
     """Return what a check request shows."""
     match body:
         case {"headers": list() as headers, "packets": list() as packets, **rest} if not rest:
-            return Relayed(_frames(headers, parties), _by_seat("packet", packets, parties))
+            return Relayed(tuple(frames("headers", headers, parties)), by_seat("packet", packets, parties))
     raise MalformedMessage("expected dealings: headers, packets")
 
 
@@ -76,15 +77,15 @@ def read_statement(body: Value, size: int) -> Statement:
     """Return the polynomial that a dealer publishes, of `size` bytes."""
     match body:
         case {"challenge": bytes() as challenge, "values": bytes() as values, **rest} if not rest:
-            return Statement(_sized("challenge", challenge, HASH_BYTES), _sized("values", values, size))
+            return Statement(sized("challenge", challenge, HASH_BYTES), sized("values", values, size))
     raise MalformedMessage("expected a statement: challenge, values")
 
 
 def read_statement_frames(body: Value, parties: int) -> tuple[bytes, ...]:
     """Return the dealers' signed statement frames that a verify request relays."""
     match body:
-        case {"statements": list() as frames, **rest} if not rest:
-            return _frames(frames, parties)
+        case {"statements": list() as relayed, **rest} if not rest:
+            return tuple(frames("statements", relayed, parties))
     raise MalformedMessage("expected statements")
 
 
@@ -92,7 +93,7 @@ def read_complaints(body: Value, parties: int) -> dict[Seat, bytes]:
     """Return the salted shares by which a holder accuses dealers; empty where a packet did not open."""
     match body:
         case {"complaints": list() as complaints, **rest} if not rest:
-            return _by_seat("complaint", complaints, parties)
+            return by_seat("complaint", complaints, parties)
     raise MalformedMessage("expected complaints")
 
 
@@ -100,46 +101,5 @@ def read_share_sum(body: Value, size: int) -> bytes:
     """Return the `size` packed bytes of an aggregator's sum of shares."""
     match body:
         case {"sum": bytes() as total, **rest} if not rest:
-            return _sized("sum of shares", total, size)
+            return sized("sum of shares", total, size)
     raise MalformedMessage("expected a sum of shares")
-
-
-def _frames(value: list[Value], parties: int) -> tuple[bytes, ...]:
-    if len(value) > parties:
-        raise MalformedMessage(f"{len(value)} frames of {parties} sites")
-    return tuple(_bytes(frame) for frame in value)
-
-
-def _by_seat(what: str, value: list[Value], parties: int) -> dict[Seat, bytes]:
-    pairs: list[tuple[Value, bytes]] = []
-    for item in value:
-        match item:
-            case [seat, bytes() as data]:
-                pairs.append((seat, data))
-            case _:
-                raise MalformedMessage(f"{what}: expected [seat, bytes]")
-    seats = _seats(what, [seat for seat, _ in pairs], parties)
-    return {seat: data for seat, (_, data) in zip(seats, pairs, strict=True)}
-
-
-def _seats(what: str, value: list[Value], parties: int) -> tuple[Seat, ...]:
-    seats: list[Seat] = []
-    for item in value:
-        if type(item) is not int or not 0 <= item < parties:
-            raise MalformedMessage(f"{what}: {item!r} is no seat of {parties}")
-        if seats and item <= seats[-1]:
-            raise MalformedMessage(f"{what}: seat {item} after seat {seats[-1]}; expected them ascending, each once")
-        seats.append(item)
-    return tuple(seats)
-
-
-def _bytes(value: Value) -> bytes:
-    if not isinstance(value, bytes):
-        raise MalformedMessage(f"expected bytes, got {type(value).__name__}")
-    return value
-
-
-def _sized(what: str, value: bytes, size: int) -> bytes:
-    if len(value) != size:
-        raise MalformedMessage(f"{what} of {len(value)} bytes, expected {size}")
-    return value

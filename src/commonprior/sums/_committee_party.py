@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from commonprior.canonical import Value, encode
 from commonprior.errors import InputError, ProtocolError
-from commonprior.frame import Frame, open_frame, seal
+from commonprior.frame import seal
 from commonprior.identity import Identity
 from commonprior.session import COORDINATOR, Seat, Session
 from commonprior.sums import Csprng, Finished, Guard
+from commonprior.sums._bodies import open_keys, open_relayed, write_by_seat
 from commonprior.sums._committee_check import (
     ROWS,
     agrees,
@@ -46,12 +47,11 @@ from commonprior.sums._committee_shares import (
 )
 from commonprior.sums._committee_terms import Terms
 from commonprior.sums._consistency import Agreement, agree, commit, require_agreement, sign
-from commonprior.sums._keys import SMALL_ORDER
-from commonprior.sums._messages import read_key_frames, read_nothing, read_signatures, read_survivors, write_by_seat
+from commonprior.sums._keys import require_points
+from commonprior.sums._messages import read_key_frames, read_nothing, read_signatures, read_survivors
 from commonprior.sums._phases import PhasedParty, Reply
 
 HEADER = "header"
-_CURVE = 2**255 - 19
 _FRAME_BYTES = 512
 
 
@@ -135,33 +135,15 @@ def room(session: Session, terms: Terms) -> int:
     return len(session.roster) * (share + header + 2 * WORD.itemsize * ROWS * (terms.degree + 1))
 
 
-def require_channels(keys: Mapping[Seat, bytes]) -> None:
-    """Raise `ProtocolError` where a channel key is no proper point of Curve25519, or two sites announce the same."""
-    owner: dict[bytes, Seat] = {}
-    for seat, key in keys.items():
-        u = int.from_bytes(key, "little")
-        if u >= _CURVE or u in SMALL_ORDER:
-            raise ProtocolError(f"seat {seat} announces a key that is no proper point of Curve25519")
-        if owner.setdefault(key, seat) != seat:
-            raise ProtocolError(f"seats {owner[key]} and {seat} announce the same key; expected fresh keys")
-
-
 def read_header_frame(frame: bytes, given: Deal) -> tuple[Seat, Header]:
     """Return whose header this is and what it says; raise `ProtocolError` where it is not for the holders at hand."""
-    opened = _open(frame, given.session, HEADER)
+    opened = open_relayed(frame, given.session, HEADER)
     header = read_header(opened.body, len(given.session.roster))
     if header.holders != given.holders:
         raise ProtocolError(
             f"seat {opened.sender} dealt to seats {list(header.holders)}, expected the holders {list(given.holders)}"
         )
     return opened.sender, header
-
-
-def _open(frame: bytes, session: Session, phase: str) -> Frame:
-    opened = open_frame(frame, session, COORDINATOR)
-    if opened.phase != phase or opened.sender == COORDINATOR:
-        raise ProtocolError(f"{opened.phase} frame of seat {opened.sender} in the place of a site's {phase}")
-    return opened
 
 
 @final
@@ -204,10 +186,10 @@ class CommitteeParty(PhasedParty):
 
     def _deal(self, state: Keyed, body: Value) -> tuple[Dealt, Reply]:
         session, seat, degree = self._session, self._seat, self._terms.degree
-        keys = self._read_keys(body)
+        keys = open_keys(read_key_frames(body, len(session.roster)), session, read_channel)
         if keys.get(seat) != state.channel.public_key().public_bytes_raw():
             raise ProtocolError(f"the key relayed for seat {seat} is not the one that it announced")
-        require_channels(keys)
+        require_points(keys.items())
         self._require_enough("keys", len(keys))
         holders = tuple(s for s in self._terms.seats if s in keys)
         given = Deal(session, holders, len(self._terms.seats), degree, session.length + ROWS)
@@ -247,7 +229,7 @@ class CommitteeParty(PhasedParty):
     def _verify(self, state: Checked, body: Value) -> tuple[Verified, Reply]:
         given, statements = state.given, {}
         for frame in read_statement_frames(body, len(self._session.roster)):
-            opened = _open(frame, self._session, "check")
+            opened = open_relayed(frame, self._session, "check")
             statement = read_statement(opened.body, statement_bytes(given))
             if opened.sender not in state.commitments or opened.sender in statements:
                 raise ProtocolError(f"a statement of seat {opened.sender}, expected one of each dealer")
@@ -281,16 +263,6 @@ class CommitteeParty(PhasedParty):
         require_agreement(self._session, state.agreement, read_signatures(body, len(self._session.roster)))
         total = add_up(list(state.shares.values())).tobytes() if state.shares else b""
         return Released(), Reply({"sum": total}, done=Finished(state.agreement.survivors))
-
-    def _read_keys(self, body: Value) -> dict[Seat, bytes]:
-        """Open every relayed keys frame: its own signature, over this session, is what puts a site into the round."""
-        keys: dict[Seat, bytes] = {}
-        for frame in read_key_frames(body, len(self._session.roster)):
-            opened = _open(frame, self._session, "keys")
-            if opened.sender in keys:
-                raise ProtocolError(f"seat {opened.sender} announces keys twice; expected one keys frame a site")
-            keys[opened.sender] = read_channel(opened.body)
-        return keys
 
     def _read_headers(self, held: Dealt, frames: tuple[bytes, ...]) -> tuple[dict[Seat, bytes], dict[Seat, Header]]:
         by_dealer: dict[Seat, bytes] = {}

@@ -86,6 +86,5 @@ def _require_field(session: Session) -> None:
     if reach > HALF:
         raise RecipeError(
             f"{encoding.parties} sites of integers up to {encoding.limit} reach {reach}, expected at most "
-            f"{HALF} = (p - 1)/2 in the committee's field of p = {FIELD}: take mechanism.bytes = 2, or a "
-            f"mechanism.bound small enough"
+            f"{HALF} = (p - 1)/2 in the committee's field of p = {FIELD}: take mechanism.bytes = 2 or 4"
         )

@@ -14,11 +14,12 @@ from commonprior.frame import Frame
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
+from commonprior.sums._bodies import write_by_seat
 from commonprior.sums._consistency import Agreement, commit, propose, require_signature
 from commonprior.sums._he_messages import commit_early, list_digest, read_commitment, read_one, read_sealed
 from commonprior.sums._he_party import FRAME_BYTES
 from commonprior.sums._he_scheme import Cryptosystem, EncryptionKey
-from commonprior.sums._messages import read_signature, write_by_seat
+from commonprior.sums._messages import read_signature
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator
 
 
@@ -134,4 +135,5 @@ class EncryptedCoordinator(PhasedCoordinator):
             self._agreement.statement,
             tuple(self._signatures.items()),
             (*(answer.ciphertexts for answer in self._sealed.values()), opened.opening),
+            culprits=tuple(sorted(self._culprits)),
         )

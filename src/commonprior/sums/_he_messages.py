@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from commonprior.canonical import Value, digest
 from commonprior.errors import MalformedMessage, ProtocolError
-from commonprior.frame import Frame, open_frame
-from commonprior.session import COORDINATOR, Seat, Session
+from commonprior.frame import Frame
+from commonprior.session import Seat, Session
+from commonprior.sums._bodies import frames, open_relayed
 from commonprior.sums._messages import HASH_BYTES, read_signatures
 
 _COMMITMENT = "commonprior/encrypted/commitment/1"
@@ -65,8 +66,8 @@ def read_sealed(body: Value, limit: int) -> Sealed:
 def read_early(body: Value, session: Session) -> dict[Seat, bytes]:
     """Return the early commitments by seat that an encrypted request relays, each in its site's own signed frame."""
     match body:
-        case {"commitments": list() as frames, **rest} if not rest:
-            opened = _relayed("committed", frames, session)
+        case {"commitments": list() as relayed, **rest} if not rest:
+            opened = _relayed("committed", relayed, session)
         case _:
             raise MalformedMessage("expected commitments")
     return {seat: read_commitment(frame.body) for seat, frame in opened.items()}
@@ -75,25 +76,19 @@ def read_early(body: Value, session: Session) -> dict[Seat, bytes]:
 def read_open_request(body: Value, session: Session, limit: int) -> tuple[dict[Seat, bytes], dict[Seat, Sealed]]:
     """Return the consistency signatures and the survivors' ciphertexts, each in its site's own signed frame."""
     match body:
-        case {"signatures": list() as signatures, "sealed": list() as frames, **rest} if not rest:
-            opened = _relayed("encrypted", frames, session)
+        case {"signatures": list() as signatures, "sealed": list() as relayed, **rest} if not rest:
+            opened = _relayed("encrypted", relayed, session)
         case _:
             raise MalformedMessage("expected signatures and sealed")
     sealed = {seat: read_sealed(frame.body, limit) for seat, frame in opened.items()}
     return read_signatures({"signatures": signatures}, len(session.roster)), sealed
 
 
-def _relayed(phase: str, frames: list[Value], session: Session) -> dict[Seat, Frame]:
-    """Open frames that sites sent to the coordinator: their own signatures, over this session, are what counts."""
-    if len(frames) > len(session.roster):
-        raise MalformedMessage(f"{len(frames)} relayed frames for a roster of {len(session.roster)}")
+def _relayed(phase: str, relayed: list[Value], session: Session) -> dict[Seat, Frame]:
+    """Open the frames by which sites sent something to the coordinator, in the order of their seats."""
     opened: dict[Seat, Frame] = {}
-    for data in frames:
-        if not isinstance(data, bytes):
-            raise MalformedMessage(f"relayed frame: expected bytes, got {type(data).__name__}")
-        frame = open_frame(data, session, COORDINATOR)
-        if frame.phase != phase or frame.sender == COORDINATOR:
-            raise ProtocolError(f"{frame.phase} frame of seat {frame.sender} in the place of a site's {phase} frame")
+    for data in frames(phase, relayed, len(session.roster)):
+        frame = open_relayed(data, session, phase)
         if opened and frame.sender <= max(opened):
             raise ProtocolError(f"frame of seat {frame.sender} after seat {max(opened)}; expected each once, ascending")
         opened[frame.sender] = frame

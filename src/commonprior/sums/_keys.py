@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -12,6 +12,7 @@ from commonprior.errors import ProtocolError
 from commonprior.session import Seat, Session
 from commonprior.sums import Csprng
 from commonprior.sums._messages import PublicKeys
+from commonprior.sums._shamir import join
 
 _SEED = "commonprior/masked/seed/1"
 _CURVE = 2**255 - 19
@@ -60,20 +61,42 @@ def matches_mask_key(public: bytes, secret: bytes) -> bool:
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw() == public
 
 
+def opened_secret(
+    session: Session,
+    owner: Seat,
+    public: PublicKeys,
+    survives: bool,
+    shares: Mapping[Seat, bytes],
+    lagrange: Mapping[Seat, int],
+) -> bytes | None:
+    """Return a survivor's seed, or a dropped site's private mask key; None where it is not what its owner announced."""
+    try:
+        secret = join(shares, lagrange)
+    except ProtocolError:
+        return None
+    if survives:
+        return secret if commit_seed(session, owner, secret) == public.commitment else None
+    return secret if matches_mask_key(public.mask, secret) else None
+
+
 def require_sound(keys: Mapping[Seat, PublicKeys]) -> None:
+    """Raise `ProtocolError` where one of the keys that sites announce is not what `require_points` asks for."""
+    require_points((seat, point) for seat, public in keys.items() for point in (public.mask, public.channel))
+
+
+def require_points(points: Iterable[tuple[Seat, bytes]]) -> None:
     """Raise `ProtocolError` where a key is no proper point or two keys are the same.
 
     A point of small order would make every pairwise secret zero; a key that appears twice would let one site pass
     for another.
     """
     owner: dict[bytes, Seat] = {}
-    for seat, public in keys.items():
-        for point in (public.mask, public.channel):
-            if point in owner:
-                raise ProtocolError(f"seats {owner[point]} and {seat} announce the same key; expected fresh keys")
-            owner[point] = seat
-            if not _is_proper(point):
-                raise ProtocolError(f"seat {seat} announces a key that is no proper point of Curve25519")
+    for seat, point in points:
+        if point in owner:
+            raise ProtocolError(f"seats {owner[point]} and {seat} announce the same key; expected fresh keys")
+        owner[point] = seat
+        if not _is_proper(point):
+            raise ProtocolError(f"seat {seat} announces a key that is no proper point of Curve25519")
 
 
 def _is_proper(point: bytes) -> bool:

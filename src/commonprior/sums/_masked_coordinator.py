@@ -12,8 +12,9 @@ from commonprior.frame import Frame
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
+from commonprior.sums._bodies import write_by_seat
 from commonprior.sums._consistency import Agreement, commit, propose, require_signature
-from commonprior.sums._keys import commit_seed, matches_mask_key, require_sound
+from commonprior.sums._keys import opened_secret, require_sound
 from commonprior.sums._messages import (
     Opening,
     Packet,
@@ -23,11 +24,10 @@ from commonprior.sums._messages import (
     read_opening,
     read_public_keys,
     read_signature,
-    write_by_seat,
 )
 from commonprior.sums._packets import commit_share, read_packet_frame
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator
-from commonprior.sums._shamir import join, weights
+from commonprior.sums._shamir import weights
 from commonprior.sums._unmask import Secrets, unmask
 
 
@@ -163,24 +163,13 @@ class MaskedCoordinator(PhasedCoordinator):
                 )
             if holders not in lagrange:
                 lagrange[holders] = weights(holders)
-            secret = self._rebuild(owner, survives, held, lagrange[holders])
+            public = self._keys[owner].public
+            secret = opened_secret(self._session, owner, public, survives, held, lagrange[holders])
             if secret is None:
                 why = f"unmask: the shares that seat {owner} dealt do not give the secret that it announced"
                 return Aborted(why, tuple(sorted({*self._culprits, owner})))
             opened[owner] = secret
         return self._aggregate(opened)
-
-    def _rebuild(
-        self, owner: Seat, survives: bool, held: Mapping[Seat, bytes], lagrange: Mapping[Seat, int]
-    ) -> bytes | None:
-        public = self._keys[owner].public
-        try:
-            secret = join(held, lagrange)
-        except ProtocolError:
-            return None
-        if survives:
-            return secret if commit_seed(self._session, owner, secret) == public.commitment else None
-        return secret if matches_mask_key(public.mask, secret) else None
 
     def _aggregate(self, opened: Mapping[Seat, bytes]) -> Aggregate:
         secrets = Secrets(

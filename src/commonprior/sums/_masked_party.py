@@ -10,10 +10,10 @@ import numpy as np
 
 from commonprior.canonical import Value, encode
 from commonprior.errors import InputError, ProtocolError
-from commonprior.frame import open_frame
 from commonprior.identity import Identity
-from commonprior.session import COORDINATOR, Seat, Session
+from commonprior.session import Seat, Session
 from commonprior.sums import Csprng, Finished, Guard
+from commonprior.sums._bodies import open_keys, write_by_seat
 from commonprior.sums._consistency import Agreement, agree, commit, require_agreement, sign
 from commonprior.sums._keys import Secrets, draw, require_sound
 from commonprior.sums._masks import add_streams, pair_stream, self_stream, to_words
@@ -24,7 +24,6 @@ from commonprior.sums._messages import (
     read_packet_frames,
     read_public_keys,
     read_signatures,
-    write_by_seat,
 )
 from commonprior.sums._packets import Shares, commit_share, open_packet, read_packet_frame, seal_packet
 from commonprior.sums._phases import PhasedParty, Reply
@@ -118,7 +117,7 @@ class MaskedParty(PhasedParty):
 
     def _deal(self, state: Keyed, body: Value) -> tuple[Dealt, Reply]:
         session, seat = self._session, self._seat
-        keys = self._read_keys(body)
+        keys = open_keys(read_key_frames(body, len(session.roster)), session, read_public_keys)
         if keys.get(seat) != state.secrets.public(session, seat):
             raise ProtocolError(f"the keys relayed for seat {seat} are not the ones that it announced")
         self._require_enough("keys", len(keys))
@@ -174,18 +173,6 @@ class MaskedParty(PhasedParty):
         keys = {seat: shares.key if shares else b"" for seat, shares in state.shares.items() if seat not in survivors}
         reply = {"seeds": write_by_seat(seeds), "keys": write_by_seat(keys)}
         return Released(), Reply(reply, done=Finished(survivors))
-
-    def _read_keys(self, body: Value) -> dict[Seat, PublicKeys]:
-        """Open every relayed keys frame: its own signature, over this session, is what puts a site into the round."""
-        keys: dict[Seat, PublicKeys] = {}
-        for frame in read_key_frames(body, len(self._session.roster)):
-            opened = open_frame(frame, self._session, COORDINATOR)
-            if opened.phase != "keys" or opened.sender == COORDINATOR:
-                raise ProtocolError(f"{opened.phase} frame of seat {opened.sender} in the place of a site's keys")
-            if opened.sender in keys:
-                raise ProtocolError(f"seat {opened.sender} announces keys twice; expected one keys frame a site")
-            keys[opened.sender] = read_public_keys(opened.body)
-        return keys
 
     def _require_enough(self, what: str, count: int) -> None:
         if count < self._session.threshold:

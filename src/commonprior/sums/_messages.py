@@ -7,6 +7,7 @@ from typing import NamedTuple
 from commonprior.canonical import Value
 from commonprior.errors import MalformedMessage
 from commonprior.session import Seat
+from commonprior.sums._bodies import ascending, by_seat, frames, octets, sized
 from commonprior.sums._shamir import SHARE_BYTES
 
 HASH_BYTES = 32
@@ -58,20 +59,20 @@ def read_public_keys(body: Value) -> PublicKeys:
         case _:
             raise MalformedMessage("expected keys: mask, channel, commitment")
     return PublicKeys(
-        _sized("mask key", mask, KEY_BYTES),
-        _sized("channel key", channel, KEY_BYTES),
-        _sized("seed commitment", commitment, HASH_BYTES),
+        sized("mask key", mask, KEY_BYTES),
+        sized("channel key", channel, KEY_BYTES),
+        sized("seed commitment", commitment, HASH_BYTES),
     )
 
 
 def read_key_frames(body: Value, parties: int) -> list[bytes]:
     """Return the signed keys frames that a shares request relays."""
     match body:
-        case {"keys": list() as frames, **rest} if len(frames) <= parties:
+        case {"keys": list() as relayed, **rest}:
             _nothing_else("keys relay", rest)
         case _:
             raise MalformedMessage(f"expected keys: at most {parties} frames")
-    return [_bytes("keys frame", frame) for frame in frames]
+    return frames("keys", relayed, parties)
 
 
 def read_dealing(body: Value, parties: int) -> Dealing:
@@ -81,7 +82,7 @@ def read_dealing(body: Value, parties: int) -> Dealing:
             _nothing_else("shares", rest)
         case _:
             raise MalformedMessage("expected shares: packets, own")
-    return Dealing(_by_seat("packet", packets, parties), _sized("share commitment", own, HASH_BYTES))
+    return Dealing(by_seat("packet", packets, parties), sized("share commitment", own, HASH_BYTES))
 
 
 def read_packet(body: Value, sealed_bytes: int) -> Packet:
@@ -92,9 +93,9 @@ def read_packet(body: Value, sealed_bytes: int) -> Packet:
         case _:
             raise MalformedMessage("expected a packet: sealed, seed, key")
     return Packet(
-        _sized("sealed shares", sealed, sealed_bytes),
-        _sized("share commitment", seed, HASH_BYTES),
-        _sized("share commitment", key, HASH_BYTES),
+        sized("sealed shares", sealed, sealed_bytes),
+        sized("share commitment", seed, HASH_BYTES),
+        sized("share commitment", key, HASH_BYTES),
     )
 
 
@@ -105,7 +106,7 @@ def read_packet_frames(body: Value, parties: int) -> dict[Seat, bytes]:
             _nothing_else("packets relay", rest)
         case _:
             raise MalformedMessage("expected packets")
-    return _by_seat("packet", packets, parties)
+    return by_seat("packet", packets, parties)
 
 
 def read_masked(body: Value, parties: int, size: int) -> tuple[tuple[Seat, ...], bytes]:
@@ -115,7 +116,7 @@ def read_masked(body: Value, parties: int, size: int) -> tuple[tuple[Seat, ...],
             _nothing_else("masked input", rest)
         case _:
             raise MalformedMessage("expected a masked input: peers, words")
-    return _seats("peers", peers, parties), _sized("vector", words, size)
+    return ascending("peers", peers, parties), sized("vector", words, size)
 
 
 def read_values(body: Value, size: int) -> bytes:
@@ -125,7 +126,7 @@ def read_values(body: Value, size: int) -> bytes:
             _nothing_else("values", rest)
         case _:
             raise MalformedMessage("expected values: words")
-    return _sized("vector", words, size)
+    return sized("vector", words, size)
 
 
 def read_survivors(body: Value, parties: int) -> tuple[tuple[Seat, ...], tuple[bytes, ...]]:
@@ -138,8 +139,8 @@ def read_survivors(body: Value, parties: int) -> tuple[tuple[Seat, ...], tuple[b
     if len(survivors) != len(commitments):
         raise MalformedMessage(f"{len(survivors)} survivors with {len(commitments)} commitments")
     return (
-        _seats("survivors", survivors, parties),
-        tuple(_sized("commitment", _bytes("commitment", c), HASH_BYTES) for c in commitments),
+        ascending("survivors", survivors, parties),
+        tuple(sized("commitment", octets("commitment", c), HASH_BYTES) for c in commitments),
     )
 
 
@@ -150,7 +151,7 @@ def read_signature(body: Value) -> bytes:
             _nothing_else("consistency answer", rest)
         case _:
             raise MalformedMessage("expected a signature")
-    return _sized("signature", signature, SIGNATURE_BYTES)
+    return sized("signature", signature, SIGNATURE_BYTES)
 
 
 def read_signatures(body: Value, parties: int) -> dict[Seat, bytes]:
@@ -160,8 +161,8 @@ def read_signatures(body: Value, parties: int) -> dict[Seat, bytes]:
             _nothing_else("unmask", rest)
         case _:
             raise MalformedMessage("expected signatures")
-    by_seat = _by_seat("signature", signatures, parties)
-    return {seat: _sized("signature", signature, SIGNATURE_BYTES) for seat, signature in by_seat.items()}
+    given = by_seat("signature", signatures, parties)
+    return {seat: sized("signature", signature, SIGNATURE_BYTES) for seat, signature in given.items()}
 
 
 def read_opening(body: Value, parties: int) -> Opening:
@@ -171,53 +172,11 @@ def read_opening(body: Value, parties: int) -> Opening:
             _nothing_else("unmask answer", rest)
         case _:
             raise MalformedMessage("expected shares: seeds, keys")
-    opening = Opening(_by_seat("seed share", seeds, parties), _by_seat("key share", keys, parties))
+    opening = Opening(by_seat("seed share", seeds, parties), by_seat("key share", keys, parties))
     for share in (*opening.seeds.values(), *opening.keys.values()):
         if share:
-            _sized("share", share, SHARE_BYTES)
+            sized("share", share, SHARE_BYTES)
     return opening
-
-
-def write_by_seat(items: dict[Seat, bytes]) -> Value:
-    """Return the list that `read_*` reads back into a mapping by seat."""
-    return [[seat, items[seat]] for seat in sorted(items)]
-
-
-def _by_seat(what: str, value: list[Value], parties: int) -> dict[Seat, bytes]:
-    out: dict[Seat, bytes] = {}
-    seats: list[Value] = []
-    for item in value:
-        match item:
-            case [int() as seat, bytes() as data]:
-                seats.append(seat)
-                out[seat] = data
-            case _:
-                raise MalformedMessage(f"{what}: expected [seat, bytes]")
-    _seats(what, seats, parties)
-    return out
-
-
-def _seats(what: str, value: list[Value], parties: int) -> tuple[Seat, ...]:
-    seats: list[Seat] = []
-    for item in value:
-        if type(item) is not int or not 0 <= item < parties:
-            raise MalformedMessage(f"{what}: {item!r} is no seat of {parties}")
-        if seats and item <= seats[-1]:
-            raise MalformedMessage(f"{what}: seat {item} after seat {seats[-1]}; expected them ascending, each once")
-        seats.append(item)
-    return tuple(seats)
-
-
-def _bytes(what: str, value: Value) -> bytes:
-    if not isinstance(value, bytes):
-        raise MalformedMessage(f"{what}: expected bytes, got {type(value).__name__}")
-    return value
-
-
-def _sized(what: str, value: bytes, size: int) -> bytes:
-    if len(value) != size:
-        raise MalformedMessage(f"{what} of {len(value)} bytes, expected {size}")
-    return value
 
 
 def _nothing_else(what: str, rest: object) -> None:

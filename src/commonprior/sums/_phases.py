@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeAlias
 
@@ -62,8 +63,9 @@ class PhasedParty(abc.ABC):
         """
         if self._left:
             raise ProtocolError(f"seat {self._seat} has left this attempt and answers nothing more")
-        if frame in self._answered:
-            return self._answered[frame]
+        request = hashlib.sha256(frame).digest()
+        if request in self._answered:
+            return self._answered[request]
         opened = open_frame(frame, self._session, self._seat, self._limit)
         if sender != COORDINATOR or opened.sender != COORDINATOR:
             raise ProtocolError(
@@ -73,7 +75,7 @@ class PhasedParty(abc.ABC):
         answer = seal(self._identity, self._session, opened.phase, self._seat, COORDINATOR, reply.body)
         step = Step(reply.persist, ((COORDINATOR, answer),), reply.done)
         self._state = state
-        self._answered[frame] = step
+        self._answered[request] = step
         return step
 
     def close(self, phase: str) -> Step:

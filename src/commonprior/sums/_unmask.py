@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,15 @@ from commonprior.sums._masks import MaskStream, add_streams, pair_stream, self_s
 
 
 class Secrets(NamedTuple):
-    """What was opened: survivors' seeds, dropped sites' private mask keys, and everyone's public mask keys."""
+    """What was opened: survivors' seeds, dropped sites' private mask keys, and everyone's public mask keys.
+
+    `peers` says with whom a dropped site shares masks, as bits by seat; with everyone, where it says nothing.
+    """
 
     seeds: Mapping[Seat, bytes]
     dropped: Mapping[Seat, bytes]
     mask_keys: Mapping[Seat, bytes]
+    peers: Mapping[Seat, bytes] = MappingProxyType({})
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -29,10 +34,12 @@ class Secrets(NamedTuple):
     def decode(data: bytes) -> Secrets:
         """Return the secrets whose canonical bytes these are, or raise `MalformedMessage`."""
         match decode(data):
-            case {"seeds": list() as seeds, "dropped": list() as dropped, "mask_keys": list() as keys, **rest}:
-                if not rest:
-                    return Secrets(_by_seat(seeds), _by_seat(dropped), _by_seat(keys))
-        raise MalformedMessage("expected opened secrets: seeds, dropped, mask_keys")
+            case {
+                "seeds": list() as seeds, "dropped": list() as dropped, "mask_keys": list() as keys,
+                "peers": list() as peers, **rest,
+            } if not rest:  # fmt: skip
+                return Secrets(_by_seat(seeds), _by_seat(dropped), _by_seat(keys), _by_seat(peers))
+        raise MalformedMessage("expected opened secrets: seeds, dropped, mask_keys, peers")
 
 
 def unmask(session: Session, sealed: Mapping[Seat, bytes], secrets: Secrets) -> np.ndarray:
@@ -44,13 +51,18 @@ def unmask(session: Session, sealed: Mapping[Seat, bytes], secrets: Secrets) -> 
     for seat, secret in secrets.dropped.items():
         private = X25519PrivateKey.from_private_bytes(secret)
         # What the dropped site would have added is minus what the survivor added: adding it takes the mask away.
-        streams += [_undo(pair_stream(session, private, seat, peer, secrets.mask_keys)) for peer in sealed]
+        peers = [peer for peer in sealed if seat not in secrets.peers or _holds(secrets.peers[seat], peer)]
+        streams += [_undo(pair_stream(session, private, seat, peer, secrets.mask_keys)) for peer in peers]
     add_streams(total, [_undo(stream) for stream in streams])
     return total
 
 
 def _undo(stream: MaskStream) -> MaskStream:
     return stream._replace(sign=-stream.sign)
+
+
+def _holds(bits: bytes, seat: Seat) -> bool:
+    return bool(int.from_bytes(bits, "little") >> seat & 1)
 
 
 def _by_seat(items: list[Value]) -> dict[Seat, bytes]:

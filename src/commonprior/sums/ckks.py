@@ -47,6 +47,11 @@ class Ckks(SecureSum):
         "work with the coordinator, and to give out the right sum"
     )
 
+    def check(self, session: Session) -> None:
+        """Raise `InputError` where the key holder is no site, or numbers do not fit the ciphertexts."""
+        holder_of(session, self.key_holder)
+        CkksSystem().sizes(session)
+
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
     ) -> Machine:

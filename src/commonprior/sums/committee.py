@@ -22,9 +22,9 @@ about its own vector, within what the field can hold. Whoever sees the sum learn
 noise can hide that.
 
 The field is that of 2^31 - 1: four bytes a number whatever the encoding's width, and parties x limit must stay below
-half of it. A site's guard is called before it deals, before it publishes its combination, and before it signs.
-`Aggregate.parts` are what was found ({degree, culprits}, canonical) and the aggregators' signed frames: whoever has
-them can decode the sum again.
+half of it, as it does in every mechanism's encoding of two or four bytes. A site's guard is called before it deals,
+before it publishes its combination, and before it signs. `Aggregate.parts` are what was found ({degree, culprits},
+canonical) and the aggregators' signed frames: whoever has them can decode the sum again.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class Committee(SecureSum):
                 f"sum.threshold = {self.threshold} with sum.aggregators = {self.aggregators}: expected at most "
                 f"{self.aggregators - 2}, as a sum needs threshold + 2 answers"
             )
+
+    def check(self, session: Session) -> None:
+        """Raise `RecipeError`, with the numbers, where no committee fits this session."""
+        terms_of(session, self.aggregators, self.threshold)
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard

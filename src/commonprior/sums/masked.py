@@ -1,9 +1,9 @@
 """A sum in which nobody sees one site's vector: pairwise masks that cancel (Bonawitz et al. 2017, arXiv 1611.04482).
 
-The complete graph of sites, the paper's variant against active adversaries: signed keys, signed packets and the
-consistency round. What differs from the paper: every key, seed and share is fresh in each attempt and bound to the
-session's hash (base prior, recipe, roster, journal head), the site commits to its seed, dealers commit to every
-share, so that whoever breaks the protocol is named where that can be proved.
+Up to 50 sites everyone is everyone's neighbour, in the paper's variant against active adversaries: signed keys, signed
+packets and the consistency round. What differs from the paper: every key, seed and share is fresh in each attempt and
+bound to the session's hash (base prior, recipe, roster, journal head), the site commits to its seed, dealers commit to
+every share, so that whoever breaks the protocol is named where that can be proved.
 
     start        nobody answers; closing it asks for keys
     keys         site -> all          public mask key and channel key, commitment to its seed b, signed
@@ -15,6 +15,11 @@ share, so that whoever breaks the protocol is named where that can be proved.
 The coordinator learns the sum over the survivors, and nothing else as long as fewer than 2·threshold - n sites
 collude with it. What the sum itself gives away only a mechanism's noise can hide. `Aggregate.parts` are the survivors'
 masked vectors in order, then what was opened (`_unmask.Secrets`): whoever has them can recompute the sum.
+
+Above 50 sites the phases stay, and each site has as many neighbours as the session's dropouts and colluders need: some
+130 of 1,000 for a tenth of each (`_fleet_terms`: how many; `_graph`: how they are drawn, and why that cannot be ground;
+`_fleet_party`: what is sent, and why nothing but the sum is learnt while at most `colluders` sites collude). There a
+commitment is to the hash of the vector and to the view of the graph, and the view is one more part.
 
 A site's guard is called with the contributing seats three times: with everyone whose keys were relayed, with everyone
 whose packets came (before the masked input leaves), and with the survivors (before the site signs). A retry without
@@ -31,9 +36,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from commonprior.errors import ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums import Csprng, Guard, Machine, SecureSum
+from commonprior.sums._fleet_coordinator import FleetCoordinator
+from commonprior.sums._fleet_party import FleetParty
+from commonprior.sums._fleet_terms import terms_of
 from commonprior.sums._masked_coordinator import MaskedCoordinator
 from commonprior.sums._masked_party import MaskedParty
 
@@ -41,24 +50,53 @@ from commonprior.sums._masked_party import MaskedParty
 @final
 @dataclass(frozen=True)
 class Masked(SecureSum):
-    """Pairwise masking with recovery of dropped sites: `width` bytes a number up, and some kilobytes a round."""
+    """Pairwise masking with recovery of dropped sites: `width` bytes a number up, and some kilobytes a round.
+
+    `neighbours`: with how many others a site shares its secrets. 0: with everyone up to 50 sites; above, with as few,
+    drawn jointly, as the session's dropouts and colluders allow.
+    """
+
+    neighbours: int = 0
 
     phases: ClassVar[tuple[str, ...]] = MaskedCoordinator.phases
     trust: ClassVar[str] = (
-        "nobody is trusted with an update as long as fewer than 2 · threshold - sites of the sites work with the "
-        "coordinator; a site that lies about its own vector is not noticed"
+        "nobody is trusted with an update as long as fewer than 2 · threshold - sites of the sites, and above 50 sites "
+        "no more than `colluders`, work with the coordinator; a site that lies about its own vector is not noticed"
     )
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 0:
+            raise RecipeError(
+                f"sum.neighbours = {self.neighbours}: expected how many neighbours a site has, 0 for what is needed"
+            )
+
+    def check(self, session: Session) -> None:
+        """Raise `RecipeError`, with the numbers, where the neighbours asked for are too few for this session."""
+        terms_of(session, self.neighbours)
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
     ) -> Machine:
-        """Return the machine of the site on `seat`; `integers` [d] int64 must not change until it has answered."""
-        return MaskedParty(session, seat, identity, integers, csprng, guard)
+        """Return the machine of the site on `seat`; `integers` [d] int64 must not change until it has answered.
+
+        Raises `ProtocolError` where the session has no graph to draw.
+        """
+        try:
+            terms = terms_of(session, self.neighbours)
+        except RecipeError as error:
+            raise ProtocolError(f"no neighbours for this session: {error}") from None
+        if terms is None:
+            return MaskedParty(session, seat, identity, integers, csprng, guard)
+        return FleetParty(session, seat, identity, integers, csprng, guard, terms)
 
     def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
         """Return the coordinator's machine.
 
         `log` holds (sender, `Step.persist`) of what the earlier machine took, and (COORDINATOR, `Step.persist`) of
         the phases that it closed, in order. Frames alone do too: a frame of a later phase closes the earlier ones.
+        Raises `RecipeError` where the session has no graph to draw.
         """
-        return MaskedCoordinator(session, identity, log)
+        terms = terms_of(session, self.neighbours)
+        if terms is None:
+            return MaskedCoordinator(session, identity, log)
+        return FleetCoordinator(session, identity, log, terms)

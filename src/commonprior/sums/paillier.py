@@ -57,6 +57,11 @@ class Paillier(SecureSum):
         if self.modulus_bits not in (2048, 3072, 4096):
             raise RecipeError(f"sum.modulus_bits = {self.modulus_bits}: expected 2048, 3072 or 4096")
 
+    def check(self, session: Session) -> None:
+        """Raise `InputError` where the key holder is no site, or numbers do not fit the ciphertexts."""
+        holder_of(session, self.key_holder)
+        PaillierSystem(self.modulus_bits).sizes(session)
+
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
     ) -> Machine:

@@ -1,0 +1,1 @@
+"""Boards, chips and networks as cited data."""

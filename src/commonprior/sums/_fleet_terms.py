@@ -1,0 +1,96 @@
+"""How many neighbours a site of a fleet needs: exact bounds, once a session, before anything is sent.
+
+A site shares its secrets out to k *holders*, drawn from everyone who announced keys; any t of them open one of the two.
+For n sites, of whom D may drop out and g work with the coordinator, T = n - D, and with a chance of at most 2^-42 for
+each of the four to fail:
+
+    opening     every site keeps t holders when any D sites are gone that do not depend on the draw: k - t bounds the
+                hypergeometric tail of D of n - 1, for all n sites together. Bad luck here costs one attempt.
+    secrecy     no site draws more than c < t colluders, of the T - 1 others that a coordinator must leave in
+    company     no honest survivors can be cut off from the others, though the coordinator sees the graph before it
+                says who dropped out: each keeps t - c honest holders (t of them open its seed), so whoever is cut off
+                would be t - c + 1 sites at least, and the union bound over all such sets is small
+    one answer  no site can be brought to release shares for another survivor set than the fleet's: not all T
+                signatures of it can hold, and each site looks at `spot` of those that it is shown
+
+The last three hold for 16 attempts at one round together: a coordinator sees the graph, and may give an attempt up to
+get another one. More attempts are refused. Bell et al. 2020 (CCS, eprint 2020/704, section 4) let neighbourhoods
+disagree, and so need 2t > k + c; here the fleet agrees on one survivor set: c < t is enough, and k is about half.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+
+from commonprior.errors import RecipeError
+from commonprior.session import Session
+from commonprior.sums._tails import looks, most, split_bits
+
+COMPLETE = 50
+"""Up to this many sites, everyone is everyone's neighbour unless a recipe says otherwise."""
+
+ATTEMPTS = 16
+_BITS = 42
+_SECRECY_BITS = _BITS + (ATTEMPTS - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """`holders` k and `threshold` t as above; a site looks at `spot` of the signatures that it is shown."""
+
+    holders: int
+    threshold: int
+    spot: int
+
+
+def terms_of(session: Session, neighbours: int = 0) -> Terms | None:
+    """Return the terms of a fleet, or None for the complete graph.
+
+    `neighbours` 0: the fewest that do, from 51 sites on, if the draw then leaves out anybody at all. Raises
+    `RecipeError`, with the numbers, where `neighbours` are too few, or the attempt is one too many.
+    """
+    n, dropouts, colluders = len(session.roster), session.dropouts, session.colluders
+    if (n <= COMPLETE and not neighbours) or neighbours >= n - 1:
+        return None
+    least = _fewest(n, dropouts, colluders)
+    if not neighbours and 2 * least >= n - 1:
+        return None
+    wanted = neighbours or least
+    # One neighbour more may round a bound the wrong way: then one of them is left out again.
+    fit = (_terms(n, dropouts, colluders, k) for k in range(wanted, least - 1, -1))
+    terms = next((terms for terms in fit if terms), None)
+    if terms is None:
+        raise RecipeError(
+            f"sum.neighbours = {wanted} of {n} sites, of whom {dropouts} may drop out and {colluders} collude: "
+            f"expected at least {least}, so that every site keeps enough honest holders but for a chance of "
+            f"2^-{_BITS - 2}; take that, or 0 for what is needed"
+        )
+    if session.attempt >= ATTEMPTS:
+        raise RecipeError(
+            f"attempt {session.attempt} at round {session.round}: neighbours are drawn for at most {ATTEMPTS} attempts "
+            f"at a round, as each draws anew; find out why they fail"
+        )
+    return terms
+
+
+@cache
+def _fewest(n: int, dropouts: int, colluders: int) -> int:
+    """Return the smallest k that does; n - 1, the complete graph, where none below it does."""
+    return next((k for k in itertools.count(1) if k >= n - 1 or _terms(n, dropouts, colluders, k)), n - 1)
+
+
+@cache
+def _terms(n: int, dropouts: int, colluders: int, k: int) -> Terms | None:
+    """Return the terms of k holders, or None where a bound fails."""
+    survivors = n - dropouts
+    if k >= survivors:
+        return None
+    gone = most(n - 1, dropouts, k, _BITS, n)
+    bad = most(survivors - 1, min(colluders, survivors - 1), k, _SECRECY_BITS, n)
+    t = k - gone
+    if t <= bad or split_bits(n - colluders, colluders, dropouts, k, t - bad + 1) < _SECRECY_BITS:
+        return None
+    unsigned = survivors - (n + colluders) // 2
+    return Terms(k, t, looks(survivors, unsigned, _SECRECY_BITS, n))

@@ -1,0 +1,59 @@
+"""Exact tails of what a random neighbourhood holds: whole numbers only, no logarithm, no approximation.
+
+k sites drawn without replacement from N, K of which are marked, hold X marked ones: hypergeometric. A bound of 2^-bits
+on a tail is a comparison of two integers here. Only `split_bits` takes logarithms: what it bounds is smaller than
+2^-1000 or no bound at all, and it rounds against us.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+_MARGIN = 2.0**-20
+"""What `split_bits` adds to each logarithm: far above the rounding of `math.lgamma`, far below one bit."""
+
+
+@cache
+def most(population: int, marked: int, drawn: int, bits: int, times: int) -> int:
+    """Return the smallest m with times · P(more than m of the `drawn` are marked) <= 2^-bits."""
+    whole, above = math.comb(population, drawn), 0
+    for m in range(min(marked, drawn), -1, -1):
+        ways = math.comb(marked, m) * math.comb(population - marked, drawn - m)
+        if (above + ways) * times << bits > whole:
+            return m
+        above += ways
+    return 0
+
+
+@cache
+def looks(population: int, marked: int, bits: int, times: int) -> int:
+    """Return the smallest r with times · P(none of r drawn items is marked) <= 2^-bits; `marked` at least 1."""
+    r = 0
+    while times * math.comb(population - marked, r) << bits > math.comb(population, r):
+        r += 1
+    return r
+
+
+def split_bits(honest: int, colluders: int, gone: int, drawn: int, least: int) -> float:
+    """Return b, where 2^-b bounds the probability that some honest sites can be cut off from the other honest ones.
+
+    Each of `honest` + `colluders` sites draws `drawn` others. A set A of a sites, at least `least` of them and at most
+    half of those that are left, is cut off where `gone` honest sites can be taken away, by somebody who sees the graph,
+    so that everything A drew is in A, taken away, or a colluder's. The union bound over every a, A and choice of
+    those that are taken away.
+    """
+    n, total = honest + colluders, 0.0
+    for a in range(max(1, least), honest // 2 + 1):
+        x = min(gone, honest - 2 * a)
+        inside = a - 1 + x + colluders
+        if inside < drawn:
+            continue
+        each = _log2_choose(inside, drawn) - _log2_choose(n - 1, drawn)
+        total += 2.0 ** min(1000.0, _log2_choose(honest, a) + _log2_choose(honest - a, x) + a * (each + _MARGIN))
+    return -math.log2(total) if total else math.inf
+
+
+def _log2_choose(n: int, k: int) -> float:
+    """Return log2 of the binomial coefficient, never below it by more than rounding."""
+    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)

@@ -1,0 +1,87 @@
+"""What `commonprior survey` and `novelty` do: ask a run's sites about their tasks, and judge samples by the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from commonprior.errors import InputError, RunError
+from commonprior.loading import open_run
+from commonprior.predictor import LearnedPrior
+from commonprior.printing import print_pairs
+from commonprior.prior import load_prior
+from commonprior.privacy.discrete_gaussian import DiscreteGaussian
+from commonprior.recipe import Recipe
+from commonprior.surveys import Survey
+from commonprior.surveys.conduct import conduct
+from commonprior.surveys.diversity import Diversity
+from commonprior.surveys.novelty import Novelty
+from commonprior.tasks.table import encode_rows, fit_scaler, read_frame
+
+_TASKS = 32
+"""A site answers from at most so many tasks a round."""
+
+
+def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> None:
+    """Ask the sites of a run how diverse their tasks are, and what their inputs are like; keep the answers."""
+    recipe, learned = open_run(run)
+    family = recipe.tasks.load(data)
+    question, novelty = Diversity(recipe.learner), Novelty()
+    answers, privacy = conduct(
+        _recipe(recipe, question, 1), run / "surveys" / "diversity", family, question.about(learned)
+    )
+    directions = question.directions(answers)
+    _, also = conduct(_recipe(recipe, novelty, novelty.rounds), run / "surveys" / "novelty", family)
+    figures: dict[str, Any] = {**directions._asdict(), "privacy": f"{privacy}; {also}"}
+    (run / "surveys" / "figures.json").write_text(json.dumps(figures, indent=1))
+    print_pairs(console, {
+        "diversity": directions.sentence, "novelty": f"asked in {novelty.rounds} rounds; `commonprior novelty {run}`",
+        "privacy of the first": privacy, "of the second": also,
+    })  # fmt: skip
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=1))
+
+
+def novelty(run: Path, samples: Path, rate: float, console: Console, out: Path | None) -> None:
+    """Judge the rows of a table: each alone, and all together as one task."""
+    if not 0 < rate < 1:
+        raise InputError(f"--rate {rate}: expected a share of false alarms between 0 and 1")
+    _, learned = open_run(run)
+    frame = read_frame(samples)
+    alone, together = judge(run, learned, frame, str(samples))
+    new = np.flatnonzero(alone <= rate)
+    listed = ", ".join(str(frame.index[i]) for i in new[:10]) + ("…" if len(new) > 10 else "")
+    print_pairs(console, {
+        "unlike the sites' samples": f"{len(new)} of {len(alone)} rows" + (f": {listed}" if len(new) else ""),
+        "false alarms": f"of samples like the sites' own, at most {rate:.0%} are called so",
+        "as one task": f"p = {together:.2g}: " + ("unlike the sites' tasks" if together <= rate else "not unlike them"),
+    })  # fmt: skip
+    if out is not None:
+        rows = [{"row": int(row), "p": float(p)} for row, p in zip(frame.index, alone, strict=True)]
+        out.write_text(json.dumps({"rows": rows, "task": together}, indent=1))
+
+
+def judge(run: Path, learned: LearnedPrior, frame: pd.DataFrame, path: str) -> tuple[np.ndarray, float]:
+    """Return the p-value of each row [n] and of the table as a task. Raises `RunError` where no survey was finished."""
+    if not learned.spec.columns:
+        raise RunError(f"{run}: its tasks are no tables; use `commonprior.surveys.novelty` in Python")
+    checkpoints = sorted((run / "surveys" / "novelty" / "checkpoints").glob("*.safetensors"))
+    if not checkpoints:
+        raise RunError(f"{run}: nobody has asked its sites what their samples are like; run `commonprior survey {run}`")
+    prior, scaler = load_prior(checkpoints[-1]), fit_scaler(frame, learned.spec, path)
+    x = encode_rows(frame, learned.spec, path, scaler)
+    asked = Novelty()
+    return asked.judge(prior, x).p_values, float(asked.judge_task(prior, x).p_values[0])
+
+
+def _recipe(recipe: Recipe, question: Survey, rounds: int) -> Recipe:
+    """Return the recipe of a survey: the same sites, sum and noise, and of each site as many tasks as it has."""
+    schedule = dataclasses.replace(recipe.schedule, rounds=rounds, tasks_per_site=_TASKS)
+    mechanism = DiscreteGaussian(clip=1.0, noise=recipe.mechanism.noise, per="site")
+    return dataclasses.replace(recipe, learner=question, mechanism=mechanism, schedule=schedule)

@@ -1,0 +1,129 @@
+"""How many directions the sites' tasks pull a prior in: where it is one, there is nothing to learn to learn.
+
+Every task is learned twice, from two supports that share no sample. What it learned is a function; its inner products
+with public random features (Rahimi & Recht, "Random features for large-scale kernel machines", 2007) over the task's
+own inputs are a vector that sites can compare without showing inputs. The products of a task's two vectors, averaged
+over tasks and sites by a secure sum, are an estimate of the tasks' second moment in which the noise of small supports
+cancels. Its effective rank (Roy & Vetterli, "The effective rank", 2007) is the number of directions: 1 where every task
+comes to the same function, and a plain supervised model on pooled data would do as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from commonprior.errors import DataError
+from commonprior.learners import Learner
+from commonprior.predictor import LearnedPrior
+from commonprior.prior import Prior, Tensors
+from commonprior.sampling import generator, learning_key
+from commonprior.surveys import Survey, begun
+from commonprior.surveys._inputs import vectors
+from commonprior.task import Array, Batch, Categorical, Task, TaskSpec
+
+ALIKE = 1.5
+"""Below so many directions the tasks are called alike."""
+
+_TRAINED, _MOMENT, _LARGEST = "trained/", "moment", 3.0
+
+
+class Directions(NamedTuple):
+    """`effective_rank` of the tasks' second moment; `alike` where that is below `ALIKE`; the sentence for people."""
+
+    effective_rank: float
+    alike: bool
+    sentence: str
+
+
+@final
+@dataclass(frozen=True)
+class Diversity(Survey):
+    """Asks once. `features` is the number of coordinates; its triangle, features · (features + 1) / 2, travels."""
+
+    learner: Learner
+    features: int = 48
+
+    def init(self, spec: TaskSpec, key: Array) -> Prior:
+        """Return the question about a prior that is not trained; `about` asks about one that is."""
+        return self.about(LearnedPrior(self.learner, self.learner.init(spec, key), spec))
+
+    def about(self, learned: LearnedPrior) -> Prior:
+        """Return the question about a trained prior: everybody adapts that one."""
+        trained = {_TRAINED + name: value for name, value in learned.prior.params.items()}
+        return begun({**trained, _MOMENT: np.zeros(self.length(Prior({})), np.float32)})
+
+    def length(self, prior: Prior) -> int:
+        """Return the size of a triangle."""
+        return self.features * (self.features + 1) // 2
+
+    def question(self, prior: Prior) -> str:
+        """Return the one question's name."""
+        return _MOMENT
+
+    def answer(self, prior: Prior, tasks: Task) -> np.ndarray:
+        """Return the triangle of the site's mean outer product; raises `DataError` for queries of fewer than 3 rows."""
+        if tasks.query.mask.shape[1] < 3:
+            raise DataError("each task is learned and looked at twice: schedule.queries must be at least 3")
+        first, second = _learned_twice(self, _trained(prior), tasks)
+        moment = np.einsum("ti,tj->ij", np.asarray(first, np.float64), np.asarray(second, np.float64)) / len(first)
+        return ((moment + moment.T) / 2)[np.triu_indices(self.features)]
+
+    def directions(self, prior: Prior) -> Directions:
+        """Return what the answers say."""
+        moment = np.zeros((self.features, self.features))
+        moment[np.triu_indices(self.features)] = prior.params[_MOMENT]
+        moment = moment + moment.T - np.diag(np.diag(moment))
+        values = np.linalg.eigvalsh(moment)
+        # A second moment has no eigenvalue below 0: the least one shows how large noise makes them, either way.
+        values = values[values > abs(min(values[0], 0))]
+        share = values / max(values.sum(), 1e-30)
+        rank = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 1.0
+        alike = rank < ALIKE
+        return Directions(rank, alike, (
+            f"the tasks pull in {rank:.1f} directions (effective rank): "
+            + ("they are so alike that one supervised model on pooled data would do as well" if alike else
+               "enough for learning to learn to have something to learn")
+        ))  # fmt: skip
+
+
+def _trained(prior: Prior) -> dict[str, np.ndarray]:
+    return {n.removeprefix(_TRAINED): np.asarray(v) for n, v in prior.params.items() if n.startswith(_TRAINED)}
+
+
+@partial(jax.jit, static_argnums=0)
+def _learned_twice(survey: Diversity, params: Tensors, tasks: Task) -> tuple[Array, Array]:
+    """Return two vectors [m, features] a task, of norm at most 1, that share no sample, seen or learned from."""
+    # Every third row, as a small task's padding is all at the end.
+    again, seen, seen_again = (jax.tree.map(lambda leaf, i=i: leaf[:, i::3], tasks.query) for i in range(3))
+
+    def one(support: Batch, look: Batch) -> Array:
+        return _vector(survey, params, support, look)
+
+    return jax.vmap(one)(tasks.support, seen), jax.vmap(one)(again, seen_again)
+
+
+def _vector(survey: Diversity, params: Tensors, support: Batch, look: Batch) -> Array:
+    """Return [features]: the adapted function's mean products with the random features over inputs `look`."""
+    prior, key = Prior(params), learning_key("diversity")
+    prediction = survey.learner.predict(prior, survey.learner.adapt(prior, support, key), look.x, key)
+    if isinstance(prediction, Categorical):
+        values = jax.nn.softmax(prediction.logits) - 1 / prediction.logits.shape[1]
+    else:
+        values = (jnp.clip(prediction.mean, -_LARGEST, _LARGEST) / _LARGEST)[:, None]
+    outputs, samples = values.shape[1], vectors(look.x)
+    each = max(survey.features // outputs, 1)
+    rng = generator("diversity", samples.shape[1], each)
+    weights = rng.normal(size=(samples.shape[1], each)) / math.sqrt(samples.shape[1])
+    shift = rng.uniform(0, 2 * math.pi, each)
+    features = jnp.cos(samples @ weights.astype(np.float32) + shift.astype(np.float32)) / math.sqrt(each)
+    known = (look.mask > 0)[:, None]
+    products = jnp.where(known, features, 0).T @ jnp.where(known, values, 0) / jnp.maximum(known.sum(), 1)
+    vector = products.reshape(-1)[: survey.features]
+    return jnp.pad(vector, (0, survey.features - len(vector)))
