@@ -25,7 +25,7 @@ lint: $(SETUP)
 	$(BIN)/pyright
 
 bench: $(SETUP)
-	for f in metastep masked_sum lnpdb; do $(BIN)/python benchmarks/$$f.py --json docs/benchmarks/$$f.json; done
+	for f in metastep secure_sums plan lnpdb; do $(BIN)/python benchmarks/$$f.py --json docs/benchmarks/$$f.json; done
 	$(BIN)/python benchmarks/tables.py
 
 lock:

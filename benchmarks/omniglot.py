@@ -61,7 +61,7 @@ LEARNERS: dict[str, tuple[Learner, tuple[Stage, ...]]] = {
     # Snell et al. train with 60 classes at once; fewer at first are worth more a second.
     "protonet": (
         Protonet(Conv2d()),
-        (Stage(700, 20, 1, 1, 4, 0.002), Stage(500, 40, 1, 1, 4, 0.001), Stage(150, 60, 1, 1, 4, 0.0003)),
+        (Stage(1500, 20, 1, 1, 4, 0.002), Stage(1500, 40, 1, 1, 4, 0.001), Stage(300, 60, 1, 1, 4, 0.0003)),
     ),
     "maml": (
         Maml(Conv2d((32, 32, 32, 32)), inner_steps=3, inner_rate=0.2, first_order=True, local=LocalWork(rate=1.0)),

@@ -4,9 +4,9 @@ the machine's AES unit allows and beside Flower's SecAgg+.
     python benchmarks/secure_sums.py [--repeats 9] [--no-fleet] [--json FILE]
 
 Medians of `--repeats` runs in this one process, one thread. Whole sums are by the clock; what is compared with a limit
-or with a peer is processor time on both sides, which other work on the machine disturbs least. The fleet is one run in a
-process of its own, whose peak memory is read. "Dealing" is a committee party's arithmetic alone: its integers into the
-field, its seeds expanded, the full shares computed. Flower is timed where `flwr` is importable.
+or with a peer is processor time on both sides, which other work on the machine disturbs least. The fleet is one run in
+a process of its own, whose peak memory is read. "Dealing" is a committee party's arithmetic alone: its integers into
+the field, its seeds expanded, the full shares computed. Flower is timed where `flwr` is importable.
 """
 
 from __future__ import annotations

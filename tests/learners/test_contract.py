@@ -9,6 +9,7 @@ from commonprior import learners
 from commonprior.learners import Learner
 from commonprior.learners._local import LocalWork
 from commonprior.learners._server import ServerStep
+from commonprior.learners.maml import Maml
 from commonprior.networks import Network
 from commonprior.networks.mlp import Mlp
 from commonprior.plugin import kinds, load
@@ -70,7 +71,8 @@ def learner_of(kind, settings):
     cls = load(learners, Learner, kind)
     hints = typing.get_type_hints(cls)
     networks = {f.name: Mlp((8,), "tanh") for f in dataclasses.fields(cls) if hints[f.name] is Network}
-    return cls(**networks, **settings)
+    others = {f.name: Maml(Mlp((8,), "tanh"), server=FAST) for f in dataclasses.fields(cls) if hints[f.name] is Learner}
+    return cls(**networks, **others, **settings)
 
 
 LEARNERS = [

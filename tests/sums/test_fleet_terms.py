@@ -53,20 +53,24 @@ def test_most_is_the_exact_quantile(data):
     assert m == 0 or times * tail(population, marked, drawn, m - 1) > Fraction(1, 2**bits)
 
 
+def passes(shown, valid, r):
+    """P(r items drawn from `shown`, so many of them valid, are all valid)."""
+    return math.prod((Fraction(max(0, valid - i), shown - i) for i in range(r)), start=Fraction(1))
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.data())
-def test_looks_are_enough_and_one_fewer_is_not(data):
-    population = data.draw(st.integers(1, 40))
-    marked, bits = data.draw(st.integers(1, population)), data.draw(st.integers(1, 50))
-    r = looks(population, marked, bits, 7)
+def test_looks_are_enough_whatever_the_split_and_one_fewer_is_not(data):
+    shown = data.draw(st.integers(2, 30))
+    valid, bits = data.draw(st.integers(0, 2 * shown - 1)), data.draw(st.integers(1, 50))
+    r = looks(shown, valid, bits, 7)
 
-    def missed(r):
-        return math.prod(
-            (Fraction(max(0, population - marked - i), population - i) for i in range(r)), start=Fraction(1)
-        )
+    def worst(r):
+        splits = ((v, valid - v) for v in range(valid + 1) if v <= shown and valid - v <= shown)
+        return max(passes(shown, v, r) * passes(shown, w, r) for v, w in splits)
 
-    assert 7 * missed(r) <= Fraction(1, 2**bits)
-    assert r == 0 or 7 * missed(r - 1) > Fraction(1, 2**bits)
+    assert 49 * worst(r) <= Fraction(1, 2**bits)
+    assert r == 0 or 49 * worst(r - 1) > Fraction(1, 2**bits)
 
 
 def cut_off(graph, honest, gone, least):
@@ -139,12 +143,12 @@ def test_a_small_case_found_twice():
 @pytest.mark.parametrize(
     ("n", "dropouts", "colluders", "terms"),
     [
-        (51, 5, 5, Terms(12, 7, 29)),
-        (100, 10, 10, Terms(21, 11, 46)),
-        (300, 30, 30, Terms(48, 25, 65)),
-        (1000, 100, 0, Terms(25, 6, 63)),
-        (1000, 100, 100, Terms(67, 36, 75)),
-        (1000, 333, 100, Terms(167, 65, 172)),
+        (51, 5, 5, Terms(12, 7, 25)),
+        (100, 10, 10, Terms(21, 11, 32)),
+        (300, 30, 30, Terms(48, 25, 40)),
+        (1000, 100, 0, Terms(25, 6, 38)),
+        (1000, 100, 100, Terms(67, 36, 45)),
+        (1000, 333, 100, Terms(167, 65, 108)),
     ],
 )
 def test_the_terms_hold_every_bound_and_one_holder_fewer_does_not(n, dropouts, colluders, terms):
@@ -155,9 +159,8 @@ def test_the_terms_hold_every_bound_and_one_holder_fewer_does_not(n, dropouts, c
     bad = next(m for m in range(k + 1) if n * tail(left - 1, colluders, k, m) <= Fraction(1, 2**46))
     assert bad < t
     assert split_bits(n - colluders, colluders, dropouts, k, t - bad + 1) >= 46
-    invalid = left - (n + colluders) // 2
-    missed = math.prod((Fraction(max(0, left - invalid - i), left - i) for i in range(spot)), start=Fraction(1))
-    assert n * missed <= Fraction(1, 2**46)
+    half, rest = (n + colluders) // 2, -(-(n + colluders) // 2)
+    assert n**2 * passes(left, half, spot) * passes(left, rest, spot) <= Fraction(1, 2**46)
     assert _fleet_terms._terms(n, dropouts, colluders, k - 1) is None
     assert 16 * 3 * Fraction(1, 2**46) + Fraction(1, 2**42) == Fraction(1, 2**40)
 

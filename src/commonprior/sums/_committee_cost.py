@@ -16,6 +16,7 @@ from commonprior.sums._committee_messages import HASH_BYTES, KEY_BYTES
 from commonprior.sums._committee_shares import OVERHEAD, SALT_BYTES, SEED_BYTES
 from commonprior.sums._committee_terms import Terms, terms_of
 from commonprior.sums._operations import (
+    FRESH_BYTES,
     HASH,
     HASHED_BYTES,
     KEY_PAIR,
@@ -208,7 +209,7 @@ def _deal(session: Session, terms: Terms, kind: _Kind, frames: _Frames, answer: 
     n, m, t, d = len(session.roster), len(terms.seats), terms.degree, session.length + ROWS
     steps = t * (t + 1) // 2 + (m - t) * t
     return together(
-        read(1, frames.relayed), read(n, frames.keys),
+        read(1, frames.relayed), read(n, frames.keys), {FRESH_BYTES: (t + 2) * WORD.itemsize * d + 2 * answer.size},
         {ENTERED: d, EXPANDED: t * _drawn(d) + _drawn(ROWS), STREAM: t, EXTRAPOLATED: steps * d},
         {HASH: m + 1, HASHED_BYTES: (m - t) * WORD.itemsize * d, SEAL: kind.packets,
          SEALED_BYTES: _inside(session, kind.packets, kind.full)},
@@ -224,7 +225,8 @@ def _check(session: Session, terms: Terms, kind: _Kind, frames: _Frames, request
         return always
     inside = _inside(session, n - 1, 0 if kind.by_seed else n - 1)
     opening = {
-        UNSEAL: n - 1, UNSEALED_BYTES: inside, HASH: n, HASHED_BYTES: inside * n / (n - 1), CHECKED: (n + ROWS) * d,
+        UNSEAL: n - 1, UNSEALED_BYTES: inside, FRESH_BYTES: 3 * inside, HASH: n, HASHED_BYTES: inside * n / (n - 1),
+        CHECKED: (n + ROWS) * d,
     }  # fmt: skip
     return together(always, opening, {EXPANDED: n * _drawn(d + ROWS), STREAM: n} if kind.by_seed else {})
 

@@ -19,17 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from commonprior.canonical import digest, encode
+from commonprior.canonical import digest
 from commonprior.errors import ProtocolError
 from commonprior.session import Seat, Session
-from commonprior.sums._graph import Roll
+from commonprior.sums._graph import Roll, hash_fixed
 from commonprior.sums._messages import HASH_BYTES, Packet
 from commonprior.sums._packets import Shares
 from commonprior.sums._shamir import SHARE_BYTES
 
-_LINE = "commonprior/fleet/line/1"
-_SHARE = "commonprior/fleet/share/1"
-_KINDS = (b"seed", b"key")
+_LINE = b"commonprior/fleet/line/1"
+_SEED = b"commonprior/fleet/seed share/1"
+_KEY = b"commonprior/fleet/key share/1"
 _COMMITMENT = "commonprior/fleet/commitment/1"
 _KEY_BYTES = 32
 _TAG_BYTES = 16
@@ -67,7 +67,7 @@ def lines_to(session: Session, roll: Roll, channel: X25519PrivateKey, seat: Seat
         raise ProtocolError(f"seat {peer} announces a channel key that is no proper point of Curve25519") from None
 
     low, high = sorted((seat, peer))
-    info = encode([_LINE, roll.hash, low, high, roll.channel(low), roll.channel(high)])
+    info = hash_fixed(_LINE, session, (low, high), roll.hash, roll.channel(low), roll.channel(high))
     derived = HKDF(hashes.SHA256(), 4 * _KEY_BYTES, salt=session.hash, info=info).derive(secret)
     up, down = (
         Line(derived[at : at + _KEY_BYTES], derived[at + _KEY_BYTES : at + 2 * _KEY_BYTES])
@@ -81,10 +81,8 @@ def commit_share(session: Session, dealer: Seat, receiver: Seat, shares: Shares)
 
     An empty share has one too, which is nobody's.
     """
-    context = digest([_SHARE, session.hash, dealer, receiver])
-    return Shares(
-        *(hashlib.sha256(context + kind + share).digest() for kind, share in zip(_KINDS, shares, strict=True))
-    )
+    seats = (dealer, receiver)
+    return Shares(hash_fixed(_SEED, session, seats, shares.seed), hash_fixed(_KEY, session, seats, shares.key))
 
 
 def seal_shares(session: Session, line: Line, dealer: Seat, receiver: Seat, shares: Shares) -> bytes:

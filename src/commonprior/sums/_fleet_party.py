@@ -13,19 +13,22 @@ What each phase adds to the complete graph's, and why the sum is then all that a
     unmask       `threshold` signatures of the whole fleet come, of which this site looks at some, drawn with its own
                  coins; at the first that does not hold it leaves
 
-*No site's two secrets both open.* Of two statements one has too few signatures that hold (2 · threshold > n +
-colluders), and whoever is shown it leaves but for 2^-46. So all honest sites that release share one S, and one kind of
-share of each dealer; the c < t colluders among its holders have too few of the other. Signatures of neighbours alone,
-as in the paper, would not do with so few holders, nor show what all have in common: half the holders could be shown one
-S, half the other.
+*No site's two secrets both open.* Two statements have too few signatures that hold for both to find a site that goes on
+(2 · threshold > n + colluders), but for 2^-46. So all honest sites that release share one S, and one kind of share of
+each dealer; the c < t colluders among its holders have too few of the other. Signatures of neighbours alone, as in the
+paper, would not do with so few holders, nor show what all have in common: half the holders could be shown one S, half
+the other.
 *No vector is cut off.* Let A be honest sites whose seeds open and whose masks towards all other honest survivors are
 known. Masks between two honest sites in S stay hidden. So whatever a site of A drew is in A, dropped out, or a
 colluder's; and t of its holders opened its seed, t - c of them honest and so in S, hence in A. Such an A, short of
 everyone, does not exist but for 2^-46, however the coordinator chose who dropped out after it had seen the graph
 (`_tails.split_bits`). It may show some sites another view; then holders keep their seeds closed, nobody signs with
 them, and they are lost to it like dropouts, at most `dropouts` in all.
-*What is opened contains `threshold` - colluders honest sites*, as on the complete graph: those that signed. One of them
-left out would be so with t - c honest holders of its own view, and with theirs, which is another such A.
+*What is opened contains the honest sites that signed*, `threshold` - colluders, as on the complete graph. One of them
+left out would be so with t - c honest holders of its own view, and with theirs, which is another such A. What looking
+at some signatures costs: a statement that lacks a few (13 of 900 among 1,000 sites) is taken by half of the sites, and
+may open; so that many sites that were shown another view may be missing from a sum that the others believe them in.
+Then the record lacks their signatures too, and no site acknowledges the round.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ each of the four to fail:
     company     no honest survivors can be cut off from the others, though the coordinator sees the graph before it
                 says who dropped out: each keeps t - c honest holders (t of them open its seed), so whoever is cut off
                 would be t - c + 1 sites at least, and the union bound over all such sets is small
-    one answer  no site can be brought to release shares for another survivor set than the fleet's: not all T
-                signatures of it can hold, and each site looks at `spot` of those that it is shown
+    one answer  no two sites can be brought to release shares for different survivor sets: n + g signatures are all
+                that two sets can have, and each site looks at `spot` of the T that it is shown
 
 The last three hold for 16 attempts at one round together: a coordinator sees the graph, and may give an attempt up to
 get another one. More attempts are refused. Bell et al. 2020 (CCS, eprint 2020/704, section 4) let neighbourhoods
@@ -92,5 +92,4 @@ def _terms(n: int, dropouts: int, colluders: int, k: int) -> Terms | None:
     t = k - gone
     if t <= bad or split_bits(n - colluders, colluders, dropouts, k, t - bad + 1) < _SECRECY_BITS:
         return None
-    unsigned = survivors - (n + colluders) // 2
-    return Terms(k, t, looks(survivors, unsigned, _SECRECY_BITS, n))
+    return Terms(k, t, looks(survivors, n + colluders, _SECRECY_BITS, n))

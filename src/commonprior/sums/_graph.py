@@ -35,6 +35,7 @@ shared with honest sites, which hide nothing of theirs and add to what hides an 
 from __future__ import annotations
 
 import bisect
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -48,11 +49,12 @@ from commonprior.session import Seat, Session
 from commonprior.sums._draw import CONTRIBUTION_BYTES, Coins
 from commonprior.sums._messages import HASH_BYTES, KEY_BYTES, PublicKeys
 
-_LEAF = "commonprior/fleet/leaf/1"
+_LEAF = b"commonprior/fleet/leaf/1"
 _PLACE = "commonprior/fleet/place/1"
 _ROLL = "commonprior/fleet/roll/1"
 _HOLDERS = "commonprior/fleet/holders/1"
 _VIEW = "commonprior/fleet/view/1"
+_SEAT_BYTES = 4
 PLACE_BYTES = KEY_BYTES + HASH_BYTES
 
 
@@ -127,9 +129,18 @@ class Graph:
         return tuple(np.flatnonzero(chosen & dealt).tolist())
 
 
+def hash_fixed(label: bytes, session: Session, seats: Sequence[Seat], *fields: bytes) -> bytes:
+    """Return the SHA-256 of fields whose lengths follow from the label: as unambiguous as CBOR, in a tenth of its time.
+
+    A sum of 1,000 sites makes some 400,000 of these.
+    """
+    numbers = (seat.to_bytes(_SEAT_BYTES, "big") for seat in seats)
+    return hashlib.sha256(b"".join((label, session.hash, *numbers, *fields))).digest()
+
+
 def place_of(session: Session, seat: Seat, public: PublicKeys, draw: bytes) -> Place:
     """Return the place of a site that announced these keys and this commitment to its contribution."""
-    return Place(public.channel, digest([_LEAF, session.hash, seat, public.mask, public.commitment, draw]))
+    return Place(public.channel, hash_fixed(_LEAF, session, (seat,), public.mask, public.commitment, draw))
 
 
 def place_statement(session: Session, seat: Seat, place: Place) -> bytes:

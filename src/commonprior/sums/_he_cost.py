@@ -8,6 +8,7 @@ from commonprior.session import Session
 from commonprior.sums._agreed_cost import CLOSING, agreeing, asking, signatures
 from commonprior.sums._messages import HASH_BYTES
 from commonprior.sums._operations import (
+    FRESH_BYTES,
     HASH,
     HASHED_BYTES,
     VERIFICATION,
@@ -55,14 +56,19 @@ def encrypted_work(session: Session, system: Cryptography, is_checked: bool) -> 
         read(1, shown), read(1, key), system.reading_key, system.sealing, {HASHED_BYTES: system.sealed, HASH: 1},
         made(1, early),
     )  # fmt: skip
-    sending = together(read(1, relayed), read(n, early), {HASHED_BYTES: system.sealed, HASH: 2}, made(1, sealed))
+    sending = together(
+        read(1, relayed),
+        read(n, early),
+        {HASHED_BYTES: system.sealed, HASH: 2, FRESH_BYTES: 3 * system.sealed},
+        made(1, sealed),
+    )
     taking = together(
         read(n, sealed), *[system.reading] * n, {HASHED_BYTES: 2 * n * system.sealed, HASH: 2 * n + 1},
-        asking(n, proposal),
+        {FRESH_BYTES: n * system.sealed}, asking(n, proposal),
     )  # fmt: skip
     opens = together(
         read(1, everything), read(n, sealed), {VERIFICATION: session.threshold, HASHED_BYTES: n * system.sealed},
-        {HASH: n + 2}, *[system.reading] * n, system.opening, made(1, opening),
+        {HASH: n + 2, FRESH_BYTES: 3 * n * system.sealed}, *[system.reading] * n, system.opening, made(1, opening),
     )  # fmt: skip
     return Work((
         Phase("start", (), asking(1, ask)),

@@ -14,6 +14,7 @@ from commonprior.sums._messages import HASH_BYTES, KEY_BYTES
 from commonprior.sums._operations import (
     ADDED,
     AGREEMENT,
+    FRESH_BYTES,
     HASH,
     HASHED_BYTES,
     KEY_PAIR,
@@ -80,7 +81,7 @@ def complete_work(session: Session) -> Work:
     )  # fmt: skip
     hide = together(
         read(1, dealt), read(k, packet), {UNSEAL: k, HASH: 2 * k, AGREEMENT: k, WORDS: d},
-        {STREAM: k + 1, STREAM_BYTES: (k + 1) * vector, HASHED_BYTES: vector}, made(1, masked),
+        {STREAM: k + 1, STREAM_BYTES: (k + 1) * vector, HASHED_BYTES: vector, FRESH_BYTES: 3 * vector}, made(1, masked),
     )  # fmt: skip
     release = together(read(1, shown), {VERIFICATION: session.threshold}, made(1, opening))
     unmasking = {

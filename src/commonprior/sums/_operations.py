@@ -24,7 +24,7 @@ from commonprior.sums._keys import commit_seed
 from commonprior.sums._masks import BLOCK_BYTES, MaskStream, add_streams, pair_stream, self_stream, to_words
 from commonprior.work import Amounts, Operation
 
-_LONG, _MANY = 1 << 20, 1000
+_LONG, _MANY, _FRESH = 1 << 20, 1000, 1 << 26
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
 
@@ -40,7 +40,8 @@ def stage() -> tuple[Identity, Session]:
 
 
 def _body(size: int, items: int) -> Value:
-    return {"words": os.urandom(size), "list": [[seat % 32, bytes(64)] for seat in range(items)]}
+    listed_items = [[seat % 32, bytes(64)] for seat in range(items)]
+    return {"words": os.urandom(size), "list": listed_items, "seed": bytes(32), "key": bytes(32)}
 
 
 def _sealing(size: int, items: int) -> Callable[[], Callable[[], object]]:
@@ -128,6 +129,10 @@ def _unpacking(size: int) -> Callable[[], Callable[[], object]]:
     return prepare
 
 
+def _touching() -> Callable[[], object]:
+    return lambda: np.ones(_FRESH, np.uint8)
+
+
 FRAME_MADE = Operation("signed frame made", _sealing(32, 0))
 FRAME_READ = Operation("signed frame opened", _opening(32, 0))
 BYTES_MADE = Operation("byte of a frame made", _sealing(_LONG, 0), _LONG)
@@ -148,6 +153,8 @@ WORDS = Operation("number into a word", _encoding, _LONG / 4)
 ADDED = Operation("word added", _adding, _LONG / 4)
 HASH = Operation("SHA-256 of a statement", _hashing)
 HASHED_BYTES = Operation("byte of SHA-256", _committing, _LONG)
+FRESH_BYTES = Operation("byte of fresh memory", _touching, _FRESH)
+"""What is kept while an attempt lasts: the first touch of each page of it costs more than what is written there."""
 
 
 class Message(NamedTuple):

@@ -6,6 +6,8 @@ uniform element hardly ever needs a second try. Python's integers are fast enoug
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from commonprior.errors import ProtocolError
@@ -32,16 +34,20 @@ def split(secret: bytes, threshold: int, seats: Iterable[Seat], csprng: Csprng) 
 
 
 def weights(seats: Iterable[Seat], field: int = FIELD) -> dict[Seat, int]:
-    """Return Lagrange's weights at 0 for the shares of these seats."""
+    """Return Lagrange's weights at 0 for the shares of these seats: products, and one inversion for all of them."""
     points = [seat + 1 for seat in seats]
-    out: dict[Seat, int] = {}
+    above, below = math.prod(points) % field, []
     for x in points:
-        above, below = 1, 1
+        product = x
         for other in points:
             if other != x:
-                above = above * other % field
-                below = below * (other - x) % field
-        out[x - 1] = above * pow(below, -1, field) % field
+                product = product * (other - x) % field
+        below.append(product)
+    before = list(itertools.accumulate(below, lambda left, right: left * right % field, initial=1))
+    inverse, out = pow(before[-1], -1, field), {}
+    for at in reversed(range(len(points))):
+        out[points[at] - 1] = above * before[at] * inverse % field
+        inverse = inverse * below[at] % field
     return out
 
 

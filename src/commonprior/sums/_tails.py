@@ -27,10 +27,16 @@ def most(population: int, marked: int, drawn: int, bits: int, times: int) -> int
 
 
 @cache
-def looks(population: int, marked: int, bits: int, times: int) -> int:
-    """Return the smallest r with times · P(none of r drawn items is marked) <= 2^-bits; `marked` at least 1."""
-    r = 0
-    while times * math.comb(population - marked, r) << bits > math.comb(population, r):
+def looks(shown: int, valid: int, bits: int, times: int) -> int:
+    """Return the smallest r at which two lists of `shown` items hardly pass both, `valid` of all their items being valid.
+
+    A list passes where r items drawn from it are all valid: for two lists, and `times` draws from each, the chance that
+    some draw passes the one and some the other is at most times^2 · C(v, r) · C(w, r) / C(shown, r)^2 with v + w =
+    `valid`, which is largest where v and w are equal (C(v, r) is log-concave in v). It is made at most 2^-bits.
+    """
+    less = valid // 2
+    more, r = min(valid - less, shown), 0
+    while times**2 * math.comb(less, r) * math.comb(more, r) << bits > math.comb(shown, r) ** 2:
         r += 1
     return r
 
