@@ -11,10 +11,14 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COMMANDS = {
     "metastep": "python benchmarks/metastep.py",
-    "masked_sum": "python benchmarks/masked_sum.py",
     "lnpdb": "python benchmarks/lnpdb.py --data DIR",
     "omniglot": "python benchmarks/omniglot.py --data DIR",
     "columns": "python benchmarks/columns.py --data DIR",
+    "robust_sums": "python benchmarks/robust_sums.py --rounds 80 --seeds 3",
+    "suggest": "python benchmarks/suggest.py --data DIR",
+    "calibration_sinusoid": "python benchmarks/calibration.py --family sinusoid --rounds 500",
+    "calibration_lnpdb": "python benchmarks/calibration.py --family lnpdb --rounds 200 --data DIR",
+    "dp_utility": "python benchmarks/dp_utility.py --data DIR",
 }
 
 

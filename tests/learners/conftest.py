@@ -31,13 +31,6 @@ TABLE = TaskSpec(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled():
-    """Let go of what a file's tests compiled: a process may hold only so many programs in memory."""
-    yield
-    jax.clear_caches()
-
-
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def most(population: int, marked: int, drawn: int, bits: int, times: int) -> int
 
 @cache
 def looks(shown: int, valid: int, bits: int, times: int) -> int:
-    """Return the smallest r at which two lists of `shown` items hardly pass both, `valid` of all their items being valid.
+    """Return the smallest r at which two lists of `shown` items hardly pass both, `valid` items of the two being valid.
 
     A list passes where r items drawn from it are all valid: for two lists, and `times` draws from each, the chance that
     some draw passes the one and some the other is at most times^2 · C(v, r) · C(w, r) / C(shown, r)^2 with v + w =

@@ -170,7 +170,7 @@ class Novelty(Survey):
 
 def score(density: Density, z: np.ndarray) -> np.ndarray:
     """Return minus the log density [n] of inputs z [n, c], up to a constant."""
-    return -special.logsumexp(_log_joint(density, _coordinates(density, z)), axis=1)
+    return -np.asarray(special.logsumexp(_log_joint(density, _coordinates(density, z)), axis=1))
 
 
 def _coordinates(density: Density, z: np.ndarray) -> np.ndarray:
