@@ -61,7 +61,8 @@ class Masked(SecureSum):
     phases: ClassVar[tuple[str, ...]] = MaskedCoordinator.phases
     trust: ClassVar[str] = (
         "nobody is trusted with an update as long as fewer than 2 · threshold - sites of the sites, and above 50 sites "
-        "no more than `colluders`, work with the coordinator; a site that lies about its own vector is not noticed"
+        "no more than the assumed colluders, work with the coordinator; "
+        "a site that lies about its own vector is not noticed"
     )
 
     def __post_init__(self) -> None:

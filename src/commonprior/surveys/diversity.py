@@ -31,6 +31,9 @@ from commonprior.task import Array, Batch, Categorical, Task, TaskSpec
 ALIKE = 1.5
 """Below so many directions the tasks are called alike."""
 
+UNCLEAR = 0.2
+"""Noise of more than this share of the leading eigenvalue could hide a second direction: then nothing is claimed."""
+
 _TRAINED, _MOMENT, _LARGEST = "trained/", "moment", 3.0
 
 
@@ -72,7 +75,10 @@ class Diversity(Survey):
         if tasks.query.mask.shape[1] < 3:
             raise DataError("each task is learned and looked at twice: schedule.queries must be at least 3")
         first, second = _learned_twice(self, _trained(prior), tasks)
-        moment = np.einsum("ti,tj->ij", np.asarray(first, np.float64), np.asarray(second, np.float64)) / len(first)
+        # Of unit length, or one task of large values would be all directions there are.
+        first, second = (np.asarray(v, np.float64) for v in (first, second))
+        first, second = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (first, second))
+        moment = np.einsum("ti,tj->ij", first, second) / len(first)
         return ((moment + moment.T) / 2)[np.triu_indices(self.features)]
 
     def directions(self, prior: Prior) -> Directions:
@@ -82,9 +88,14 @@ class Diversity(Survey):
         moment = moment + moment.T - np.diag(np.diag(moment))
         values = np.linalg.eigvalsh(moment)
         # A second moment has no eigenvalue below 0: the least one shows how large noise makes them, either way.
-        values = values[values > abs(min(values[0], 0))]
+        noise, leading = abs(min(values[0], 0)), max(values[-1], 1e-30)
+        values = values[values > noise]
         share = values / max(values.sum(), 1e-30)
         rank = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 1.0
+        if noise > UNCLEAR * leading:
+            return Directions(rank, False, (
+                f"too few tasks or samples to count directions: noise is {noise / leading:.0%} of the leading one"
+            ))  # fmt: skip
         alike = rank < ALIKE
         return Directions(rank, alike, (
             f"the tasks pull in {rank:.1f} directions (effective rank): "
