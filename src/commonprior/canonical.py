@@ -76,7 +76,7 @@ def _check(value: object, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise MalformedMessage(f"nested deeper than {MAX_DEPTH}")
     match value:
-        case None | bool() | bytes():
+        case bytes() | None | bool():
             return
         case str():
             if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
@@ -89,7 +89,8 @@ def _check(value: object, depth: int) -> None:
                 raise MalformedMessage(f"{value} is not a finite number")
         case list() | tuple():
             for item in value:  # pyright: ignore[reportUnknownVariableType]
-                _check(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+                if type(item) is not bytes:  # pyright: ignore[reportUnknownArgumentType]
+                    _check(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
         case Mapping():
             for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
                 if not isinstance(key, str):

@@ -9,7 +9,8 @@ from commonprior.errors import MalformedMessage, ProtocolError
 from commonprior.identity import Identity, verify
 from commonprior.session import COORDINATOR, Seat, Session
 
-_DOMAIN = "commonprior/frame/1"
+_STATEMENT = encode(["commonprior/frame/1", bytes(32)])[:-32]
+"""What stands before a content's hash in the bytes that are signed: a session makes thousands of them."""
 
 
 class Frame(NamedTuple):
@@ -54,4 +55,4 @@ def open_frame(data: bytes, session: Session, to: Seat, limit: int = 1 << 30) ->
 
 
 def _statement(content: bytes) -> bytes:
-    return digest([_DOMAIN, digest(content)])
+    return digest(_STATEMENT + digest(content))
