@@ -14,7 +14,7 @@ fi
 if ! .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock; then
     echo "setup: not everything in the lock has a wheel for $(uname -s)/$(uname -m); installing the core alone." >&2
     .venv/bin/uv pip install --quiet --python .venv/bin/python -e .
-    for extra in chem he garbled oracle dev; do
+    for extra in chem he garbled rpc contracts oracle dev; do
         .venv/bin/uv pip install --quiet --python .venv/bin/python -e ".[$extra]" ||
             echo "setup: left out the extra '$extra': see the lines above." >&2
     done

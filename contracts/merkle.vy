@@ -12,7 +12,7 @@ SMALL: constant(uint256) = 8  # leaves of a tree that is built here: 2,048 numbe
 
 @internal
 @pure
-def leaf(chunk: Bytes[CHUNK]) -> bytes32:
+def leaf(chunk: Bytes[2048]) -> bytes32:
     """
     @notice Return a leaf's hash.
     """

@@ -7,6 +7,7 @@
     │   ├── ModelError        a prior or a network that does not fit the task at hand
     │   ├── IdentityError     a key file or a trust list
     │   └── RunError          a run folder: changed, unreadable, of another recipe
+    ├── LedgerError           a chain or a contract: down, of another kind, or it said no (exit code 2)
     ├── JournalError          a record that does not hold: says the first entry that fails (exit code 2)
     ├── PolicyRefusal         a site's own policy says no, and why
     ├── BudgetExhausted       the next release would spend more privacy than allowed
@@ -45,6 +46,10 @@ class IdentityError(InputError):
 
 class RunError(InputError):
     """A run folder is changed, unreadable, or belongs to another recipe."""
+
+
+class LedgerError(CommonPriorError):
+    """A chain or a contract does not answer, is another one than expected, or refuses."""
 
 
 class JournalError(CommonPriorError):

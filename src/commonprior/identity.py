@@ -12,16 +12,20 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+import coincurve
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from eth_hash.auto import keccak
 
 from commonprior.canonical import digest
 from commonprior.errors import IdentityError
 
 _LINK = "commonprior/identity/1"
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+"""Of a signature (r, s) and its twin (r, -s) only the one with the lower s counts (EIP-2)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,17 @@ class Identity:
         """Return the Ed25519 signature (64 bytes) of `message`."""
         return self._ed25519.sign(message)
 
+    @property
+    def address(self) -> bytes:
+        """The ledger account, 20 bytes: the last of the Keccak-256 of the secp256k1 public key."""
+        return keccak(self._secp256k1.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:])[12:]
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Return the ledger account's signature of a digest of 32 bytes: r, s (the lower one) and 27 or 28."""
+        secret = self._secp256k1.private_numbers().private_value.to_bytes(32, "big")
+        signature = coincurve.PrivateKey(secret).sign_recoverable(digest, hasher=None)
+        return signature[:64] + bytes([signature[64] + 27])
+
     def public(self) -> PublicIdentity:
         """Return what others may know."""
         account = self._secp256k1.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
@@ -115,6 +130,19 @@ class Identity:
             )
         except (ValueError, KeyError, TypeError):
             raise IdentityError(f"{path}: not an identity file; restore it from your backup") from None
+
+
+def signer_of(digest: bytes, signature: bytes) -> bytes | None:
+    """Return the account (20 bytes) that signed a digest, or None where the 65 bytes are no signature of anyone's."""
+    if len(signature) != 65 or signature[64] not in (27, 28) or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        return None
+    try:
+        key = coincurve.PublicKey.from_signature_and_message(
+            signature[:64] + bytes([signature[64] - 27]), digest, hasher=None
+        )
+    except Exception:  # coincurve raises plain ones for numbers that are no point
+        return None
+    return keccak(key.format(compressed=False)[1:])[12:]
 
 
 def verify(key: bytes, signature: bytes, message: bytes) -> bool:

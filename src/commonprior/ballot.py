@@ -1,0 +1,60 @@
+"""What a member signs for the ledger: its consent to one change of one prior (EIP-712).
+
+A ballot carries its run, round and attempt, so that an honest retry is no second vote, and the prior that the change
+starts from. The contract that counts it and its chain are in the signature too: it counts nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+
+_DOMAIN = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+_BALLOT = keccak(
+    b"Ballot(bytes32 run,uint256 round,uint256 attempt,bytes32 base,bytes32 prior,bytes32 entry,bytes32 subject,"
+    b"bytes scores)"
+)
+_NAME, _VERSION = keccak(b"commonprior"), keccak(b"1")
+NOTHING = bytes(32)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Where ballots are counted: a chain's number and a contract's address, 20 bytes."""
+
+    chain: int
+    address: bytes
+
+    @property
+    def domain(self) -> bytes:
+        """The hash that binds a ballot to this counter."""
+        where = self.chain.to_bytes(32, "big") + self.address.rjust(32, b"\0")
+        return keccak(_DOMAIN + _NAME + _VERSION + where)
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One vote. `run`, `base`, `prior` and `entry` are SHA-256 hashes: of the opening record, of both priors, of the
+    record of this round; `subject` says what else is agreed on, and `scores` has a byte for each contributor.
+    """
+
+    run: bytes
+    round: int
+    attempt: int
+    base: bytes
+    prior: bytes
+    entry: bytes
+    subject: bytes = NOTHING
+    scores: bytes = b""
+
+    @property
+    def question(self) -> tuple[bytes, int, int, bytes, bytes, bytes, bytes]:
+        """What all voters are asked, in the contract's order: everything but the scores."""
+        return self.run, self.round, self.attempt, self.base, self.prior, self.entry, self.subject
+
+    def digest(self, counter: Counter) -> bytes:
+        """Return what is signed."""
+        numbers = self.round.to_bytes(32, "big") + self.attempt.to_bytes(32, "big")
+        fields = self.run + numbers + self.base + self.prior + self.entry + self.subject + keccak(self.scores)
+        return keccak(b"\x19\x01" + counter.domain + keccak(_BALLOT + fields))
