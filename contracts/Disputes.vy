@@ -26,16 +26,16 @@ interface Rounds:
     def terms_of(run: bytes32) -> Terms: view
     def current_of(run: bytes32) -> Current: view
     def proposals(key: bytes32) -> Proposal: view
+    def disputed(run: bytes32) -> (uint256, uint256, bytes32, bytes32, address): view
     def commit_of(key: bytes32, who: address) -> bytes32: view
     def excluded_of(key: bytes32, who: address) -> bool: view
     def seals(key: bytes32) -> bytes32: view
-    def contributors_of(key: bytes32) -> bytes32: view
     def settle(run: bytes32): nonpayable
     def void(run: bytes32): nonpayable
     def exclude(run: bytes32, who: address): nonpayable
 
 CONTRIBUTORS: constant(uint256) = 256
-LARGE: constant(uint256) = 64
+LARGE: constant(uint256) = 32
 OPEN: constant(uint256) = 1
 PROPOSED: constant(uint256) = 2
 
@@ -161,33 +161,34 @@ def challenge(
     """
     began: uint256 = self.announced[keccak256(abi_encode(msg.sender, run, chunk, salt))]
     assert began > 0 and began < block.number, "D: announce"
-    now: Current = staticcall rounds.current_of(run)
-    assert now.phase == PROPOSED, "D: phase"
-    terms: Terms = staticcall rounds.terms_of(run)
-    key: bytes32 = keccak256(abi_encode(run, now.round, now.attempt))
-    proposal: Proposal = staticcall rounds.proposals(key)
+    words: uint256 = 0
+    bond: uint256 = 0
+    accepted: bytes32 = empty(bytes32)
+    mean_root: bytes32 = empty(bytes32)
+    proposer: address = empty(address)
+    words, bond, accepted, mean_root, proposer = staticcall rounds.disputed(run)
     count: uint256 = len(contributors)
     assert len(roots) == count and len(deltas) == count and len(proofs) == count, "D: length"
-    size: uint256 = (terms.words + 7) // 8
+    size: uint256 = (words + 7) // 8
     names: bytes32 = empty(bytes32)
-    summed: DynArray[uint256, 128] = []
+    summed: uint256[128] = empty(uint256[128])
     for i: uint256 in range(count, bound=LARGE):
         assert len(deltas[i]) == len(claimed), "D: length"
         assert merkle.root_from(merkle.leaf(deltas[i]), chunk, size, proofs[i]) == roots[i], "D: proof"
         names = keccak256(abi_encode(names, contributors[i], roots[i]))
         summed = lanes.added(summed, deltas[i])
-    assert names == proposal.names, "D: contributors"
+    assert names == accepted, "D: contributors"
     assert len(claimed) == 256 or chunk == size - 1, "D: length"
-    assert merkle.root_from(merkle.leaf(claimed), chunk, size, claimed_proof) == proposal.mean_root, "D: proof"
+    assert merkle.root_from(merkle.leaf(claimed), chunk, size, claimed_proof) == mean_root, "D: proof"
     wrong: bool = False
-    mean: DynArray[uint256, 64] = lanes.mean(summed, count)
+    mean: DynArray[uint256, 64] = lanes.mean(summed, len(claimed) // 32, count)
     for i: uint256 in range(len(mean), bound=64):
         if convert(extract32(claimed, 32 * i), uint256) != mean[i]:
             wrong = True
             break
     assert wrong, "D: no fault"
     extcall rounds.void(run)
-    amount: uint256 = extcall quorum.slash(proposal.proposer, terms.bond, msg.sender)
+    amount: uint256 = extcall quorum.slash(proposer, bond, msg.sender)
     log Challenged(run=run, chunk=chunk, challenger=msg.sender, amount=amount)
 
 
@@ -290,22 +291,25 @@ def expire(
 
 @external
 def forfeit(
-    run: bytes32, round: uint256, attempt: uint256, who: address, contributors: DynArray[address, CONTRIBUTORS]
+    run: bytes32, round: uint256, attempt: uint256, who: address, contributors: DynArray[address, CONTRIBUTORS],
+    taken: uint256, votes: bytes32,
 ):
     """
     @notice Take the bond of someone who committed and is not among the contributors of a finished round: it did not
         show its update in time, or would not show a part of it. The bond and no more, and once.
+    @param contributors All of the round, with `taken` and `votes` what its seal is made of.
     """
     key: bytes32 = keccak256(abi_encode(run, round, attempt))
     assert staticcall rounds.commit_of(key, who) != empty(bytes32), "D: no commitment"
     assert not self.forfeited[key][who], "D: twice"
     if not staticcall rounds.excluded_of(key, who):
-        assert staticcall rounds.seals(key) != empty(bytes32), "D: not over"
+        seal: bytes32 = staticcall rounds.seals(key)
+        assert seal != empty(bytes32), "D: not over"
         names: bytes32 = empty(bytes32)
         for name: address in contributors:
             assert name != who, "D: contributed"
             names = keccak256(abi_encode(names, name))
-        assert names == staticcall rounds.contributors_of(key), "D: contributors"
+        assert keccak256(abi_encode(names, taken, votes)) == seal, "D: seal"
     self.forfeited[key][who] = True
     amount: uint256 = extcall quorum.slash(who, (staticcall rounds.terms_of(run)).bond, rewards.address)
     extcall rewards.credit(run, amount)

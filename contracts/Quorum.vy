@@ -131,9 +131,11 @@ def slash(who: address, amount: uint256, receiver: address) -> uint256:
     """
     assert msg.sender in [rounds, disputes], "Q: judge"
     first: uint256 = min(amount, self.deposits[who])
-    second: uint256 = min(amount - first, self.notices[who].amount)
+    second: uint256 = 0
     self.deposits[who] -= first
-    self.notices[who].amount -= second
+    if first < amount:
+        second = min(amount - first, self.notices[who].amount)
+        self.notices[who].amount -= second
     self._restake(who)
     log Slashed(who=who, receiver=receiver, amount=first + second)
     if first + second > 0:

@@ -32,7 +32,6 @@ runs: public(HashMap[bytes32, Run])
 runs_of: public(HashMap[bytes32, HashMap[uint256, bytes32]])
 count_of: public(HashMap[bytes32, uint256])
 prior_of: public(HashMap[bytes32, HashMap[uint256, bytes32]])
-entry_of: public(HashMap[bytes32, HashMap[uint256, bytes32]])
 
 
 @deploy
@@ -55,14 +54,13 @@ def begin(run: bytes32, family: bytes32, recipe: bytes32, prior: bytes32, propos
     self.runs_of[family][self.count_of[family]] = run
     self.count_of[family] += 1
     self.prior_of[run][0] = prior
-    self.entry_of[run][0] = run
     log Begun(run=run, family=family, recipe=recipe, prior=prior, proposer=proposer)
 
 
 @external
 def append(run: bytes32, prior: bytes32, entry: bytes32):
     """
-    @notice Enter the next round's prior and the hash of the record about it.
+    @notice Enter the next round's prior, and say the hash of the record about it.
     """
     assert msg.sender == writer, "G: writer"
     assert self.runs[run].recipe != empty(bytes32), "G: unknown"
@@ -70,7 +68,6 @@ def append(run: bytes32, prior: bytes32, entry: bytes32):
     self.runs[run].rounds = number
     self.runs[run].head = prior
     self.prior_of[run][number] = prior
-    self.entry_of[run][number] = entry
     log Version(run=run, round=number, prior=prior, entry=entry)
 
 

@@ -12,7 +12,6 @@ from ethereum.ercs import IERC20
 
 interface Rounds:
     def seals(key: bytes32) -> bytes32: view
-    def contributors_of(key: bytes32) -> bytes32: view
 
 CONTRIBUTORS: constant(uint256) = 256
 MOST: constant(uint256) = 64
@@ -90,17 +89,16 @@ def claim(
         if contributors[i] == msg.sender:
             place = i
     assert place < count and (taken >> place) & 1 == 1, "W: not a contributor"
-    assert names == staticcall rounds.contributors_of(key), "W: contributors"
     assert len(scores) == len(weights), "W: scores"
-    seal: bytes32 = convert(taken, bytes32)
+    votes: bytes32 = empty(bytes32)
     total: uint256 = 0
     own: DynArray[uint256, MOST] = []
     for i: uint256 in range(len(weights), bound=MOST):
         row: Bytes[CONTRIBUTORS] = scores[i]
-        seal = keccak256(abi_encode(seal, weights[i], keccak256(row)))
+        votes = keccak256(abi_encode(votes, weights[i], keccak256(row)))
         own.append(convert(slice(row, place, 1), uint256))
         total += weights[i]
-    assert seal == staticcall rounds.seals(key), "W: seal"
+    assert keccak256(abi_encode(names, taken, votes)) == staticcall rounds.seals(key), "W: seal"
     self._pay(run, round, key, self.per_round[run] * self._score(own, weights, total) // (255 * count * total))
 
 

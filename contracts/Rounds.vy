@@ -33,7 +33,7 @@ OPTIMISTIC: constant(uint256) = 2
 # Arguments of these sizes lie in memory from their first to their last place, used or not, and memory costs gas.
 CONTRIBUTORS: constant(uint256) = 256
 PAGE: constant(uint256) = 16  # deltas in a transaction
-LARGE: constant(uint256) = 64  # contributors of large vectors
+LARGE: constant(uint256) = 32  # contributors of large vectors
 ENTRY: constant(uint256) = 49152
 SHORT_ENTRY: constant(uint256) = 1024  # of a round whose commitments are on the chain already
 
@@ -102,8 +102,13 @@ struct Partial:
     names: bytes32
     count: uint256
     taken: uint256
-    last: address
     summed: DynArray[uint256, 128]
+
+struct Work:
+    names: bytes32
+    count: uint256
+    taken: uint256
+    summed: uint256[128]
 
 struct Proposal:
     prior: bytes32
@@ -130,7 +135,6 @@ excluded_of: public(HashMap[bytes32, HashMap[address, bool]])
 pages: public(HashMap[bytes32, HashMap[address, bytes32]])
 proposals: public(HashMap[bytes32, Proposal])
 seals: public(HashMap[bytes32, bytes32])
-contributors_of: public(HashMap[bytes32, bytes32])
 
 
 @deploy
@@ -277,17 +281,18 @@ def page(
     now: Current = self._current_of(run)
     key: bytes32 = self._key(run, now.round, now.attempt)
     assert now.phase == OPEN, "R: phase"
-    whole: Partial = so_far
-    assert whole.count == 0 or self.pages[key][msg.sender] == keccak256(abi_encode(whole)), "R: page"
-    if whole.count == 0:
-        whole = empty(Partial)
+    whole: Work = self._taken_up(key, so_far)
     assert taken & (2**whole.count - 1) == whole.taken, "R: taken"
     words: uint256 = self._terms_of(run).words
     base: bytes32 = self._head(run)
     assert len(contributors) == len(salts) and len(salts) == len(deltas), "R: length"
     for i: uint256 in range(len(contributors), bound=PAGE):
         whole = self._take(whole, words, key, base, contributors[i], salts[i], deltas[i], taken)
-    self.pages[key][msg.sender] = keccak256(abi_encode(whole))
+    kept: Partial = Partial(names=whole.names, count=whole.count, taken=whole.taken, summed=[])
+    if whole.taken != 0:
+        for i: uint256 in range(2 * words, bound=128):
+            kept.summed.append(whole.summed[i])
+    self.pages[key][msg.sender] = keccak256(abi_encode(kept))
 
 
 @external
@@ -314,10 +319,7 @@ def finalise(
     assert block.timestamp >= now.opened + terms.commit_seconds, "R: early"
     count: uint256 = len(contributors)
     assert count >= terms.least, "R: least"
-    whole: Partial = so_far
-    assert whole.count == 0 or self.pages[key][msg.sender] == keccak256(abi_encode(whole)), "R: page"
-    if whole.count == 0:
-        whole = empty(Partial)
+    whole: Work = self._taken_up(key, so_far)
     first: uint256 = whole.count
     assert taken & (2**first - 1) == whole.taken, "R: taken"
     if terms.mode == DIRECT:
@@ -369,13 +371,13 @@ def finalise(
     weights: DynArray[uint256, ballots.MOST_BALLOTS] = []
     total: uint256 = 0
     weights, total = staticcall quorum.weigh(signers, now.snapshot)
-    seal: bytes32 = convert(taken, bytes32)
+    votes: bytes32 = empty(bytes32)
     agreed: uint256 = 0
     accepting: uint256[CONTRIBUTORS] = empty(uint256[CONTRIBUTORS])
     for i: uint256 in range(len(signers), bound=ballots.MOST_BALLOTS):
         row: Bytes[CONTRIBUTORS] = scores[i]
         agreed += weights[i]
-        seal = keccak256(abi_encode(seal, weights[i], keccak256(row)))
+        votes = keccak256(abi_encode(votes, weights[i], keccak256(row)))
         for j: uint256 in range(count, bound=CONTRIBUTORS):
             if convert(slice(row, j, 1), uint256) > 0:
                 accepting[j] = unsafe_add(accepting[j], weights[i])
@@ -383,13 +385,13 @@ def finalise(
     for j: uint256 in range(count, bound=CONTRIBUTORS):
         assert (3 * accepting[j] >= 2 * total) == ((taken >> j) & 1 == 1), "R: taken"
 
-    self.contributors_of[key] = names
+    seal: bytes32 = keccak256(abi_encode(names, taken, votes))
     if terms.mode == DIRECT:
         self.seals[key] = seal
         now.phase = IDLE
         log Finalised(
             run=run, round=now.round, attempt=now.attempt, prior=prior, entry=question.entry, taken=taken,
-            mean=lanes.mean(whole.summed, averaged),
+            mean=lanes.mean(whole.summed, terms.words, averaged),
         )
         extcall registry.append(run, prior, question.entry)
     else:
@@ -471,6 +473,22 @@ def current_of(run: bytes32) -> Current:
 
 
 @external
+@view
+def disputed(run: bytes32) -> (uint256, uint256, bytes32, bytes32, address):
+    """
+    @notice Return what a dispute about the run's proposal is about: words, bond, who was accepted (a hash of names and
+        roots), the root of their mean, and who proposed it.
+    """
+    now: Current = self._current_of(run)
+    assert now.phase == PROPOSED, "R: phase"
+    terms: Terms = self._terms_of(run)
+    key: bytes32 = self._key(run, now.round, now.attempt)
+    return (
+        terms.words, terms.bond, self.proposals[key].names, self.proposals[key].mean_root, self.proposals[key].proposer
+    )
+
+
+@external
 @pure
 def key_of(run: bytes32, round: uint256, attempt: uint256) -> bytes32:
     """
@@ -509,19 +527,35 @@ def _agreed(
 
 @internal
 @view
+def _taken_up(key: bytes32, so_far: Partial) -> Work:
+    """
+    @notice Return what the caller's pages have added, to go on from; nothing where there is none.
+    """
+    work: Work = empty(Work)
+    if so_far.count > 0:
+        assert self.pages[key][msg.sender] == keccak256(abi_encode(so_far)), "R: page"
+        work.names = so_far.names
+        work.count = so_far.count
+        work.taken = so_far.taken
+        for i: uint256 in range(len(so_far.summed), bound=128):
+            work.summed[i] = so_far.summed[i]
+    return work
+
+
+@internal
+@view
 def _take(
-    so_far: Partial, words: uint256, key: bytes32, base: bytes32, who: address, salt: bytes32, delta: Bytes[2048],
+    so_far: Work, words: uint256, key: bytes32, base: bytes32, who: address, salt: bytes32, delta: Bytes[2048],
     taken: uint256,
-) -> Partial:
+) -> Work:
     assert len(delta) == 32 * words, "R: length"
     root: bytes32 = merkle.root_of(delta)
     assert self._digest(key, who, base, root, salt) == self.commit_of[key][who], "R: hash"
-    whole: Partial = so_far
+    whole: Work = so_far
     if (taken >> whole.count) & 1 == 1:
         whole.summed = lanes.added(whole.summed, delta)
         whole.taken |= 1 << whole.count
     whole.names = keccak256(abi_encode(whole.names, who))
-    whole.last = who
     whole.count += 1
     return whole
 

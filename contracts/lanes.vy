@@ -19,26 +19,19 @@ ONES: constant(uint256) = 269599466734277415315151974885266053820486622973552966
 
 @internal
 @pure
-def added(lanes: DynArray[uint256, LANES], delta: Bytes[2048]) -> DynArray[uint256, LANES]:
+def added(lanes: uint256[LANES], delta: Bytes[2048]) -> uint256[LANES]:
     """
     @notice Add one contributor's numbers to the sums.
-    @param lanes Two words for each 32 numbers; empty before the first contributor.
+    @param lanes Two words for each 32 numbers.
     @param delta The numbers, 32 bytes a word, the last word filled up with zeros.
     """
-    total: DynArray[uint256, LANES] = lanes
-    words: uint256 = len(delta) // 32
-    if len(total) == 0:
-        for i: uint256 in range(words, bound=WORDS):
-            word: uint256 = convert(extract32(delta, unsafe_mul(i, 32)), uint256) ^ SIGNS
-            total.append(word & EVEN)
-            total.append((word >> 8) & EVEN)
-        return total
-    assert len(total) == unsafe_mul(words, 2), "L: length"
-    for i: uint256 in range(words, bound=WORDS):
+    total: uint256[LANES] = lanes
+    for i: uint256 in range(len(delta) // 32, bound=WORDS):
         word: uint256 = convert(extract32(delta, unsafe_mul(i, 32)), uint256) ^ SIGNS
         at: uint256 = unsafe_mul(i, 2)
         total[at] = unsafe_add(total[at], word & EVEN)
-        total[unsafe_add(at, 1)] = unsafe_add(total[unsafe_add(at, 1)], (word >> 8) & EVEN)
+        at = unsafe_add(at, 1)
+        total[at] = unsafe_add(total[at], (word >> 8) & EVEN)
     return total
 
 
@@ -61,12 +54,12 @@ def mean_word(even: uint256, odd: uint256, count: uint256) -> uint256:
 
 @internal
 @pure
-def mean(lanes: DynArray[uint256, LANES], count: uint256) -> DynArray[uint256, WORDS]:
+def mean(lanes: uint256[LANES], words: uint256, count: uint256) -> DynArray[uint256, WORDS]:
     """
     @notice Return the means of all numbers, 32 to a word.
     """
     assert count > 0 and count <= MOST, "L: count"
     out: DynArray[uint256, WORDS] = []
-    for i: uint256 in range(len(lanes) >> 1, bound=WORDS):
+    for i: uint256 in range(words, bound=WORDS):
         out.append(self.mean_word(lanes[unsafe_mul(i, 2)], lanes[unsafe_add(unsafe_mul(i, 2), 1)], count))
     return out

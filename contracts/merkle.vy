@@ -6,7 +6,7 @@
 """
 
 CHUNK: constant(uint256) = 256
-DEPTH: constant(uint256) = 24
+DEPTH: constant(uint256) = 20  # of a tree of 2^28 numbers
 SMALL: constant(uint256) = 8  # leaves of a tree that is built here: 2,048 numbers
 
 

@@ -30,7 +30,7 @@ MOST_CONTRIBUTORS = 256
 SMALL = 2048
 """The most numbers that a contract averages itself; above, a proposal can be disputed chunk by chunk."""
 
-MOST_LARGE = 64
+MOST_LARGE = 32
 """The most contributors of larger vectors."""
 
 PAGE = 16
@@ -203,10 +203,9 @@ class PublicRounds:
         )  # fmt: skip
 
 
-def _partial(names: Sequence[bytes], taken: int, deltas: Sequence[bytes]) -> tuple[bytes, int, int, bytes, list[int]]:
+def _partial(names: Sequence[bytes], taken: int, deltas: Sequence[bytes]) -> tuple[bytes, int, int, list[int]]:
     """Return what has been added so far, as the contract keeps its hash."""
-    last = names[-1] if names else bytes(20)
-    return names_of(names), len(names), taken & (1 << len(names)) - 1, last, lanes_of(deltas)
+    return names_of(names), len(names), taken & (1 << len(names)) - 1, lanes_of(deltas)
 
 
 def lanes_of(deltas: Sequence[bytes]) -> list[int]:
