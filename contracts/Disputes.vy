@@ -17,6 +17,7 @@ from ethereum.ercs import IERC20
 
 interface Quorum:
     def slash(who: address, amount: uint256, receiver: address) -> uint256: nonpayable
+    def award(who: address, amount: uint256, finder: address) -> uint256: nonpayable
     def notice() -> uint256: view
 
 interface Rewards:
@@ -151,13 +152,13 @@ def announce(digest: bytes32):
 @external
 def challenge(
     run: bytes32, chunk: uint256, salt: bytes32, contributors: DynArray[address, LARGE],
-    roots: DynArray[bytes32, LARGE], deltas: DynArray[Bytes[256], LARGE],
+    deltas: DynArray[Bytes[256], LARGE],
     proofs: DynArray[DynArray[bytes32, merkle.DEPTH], LARGE],
     claimed: Bytes[256], claimed_proof: DynArray[bytes32, merkle.DEPTH],
 ):
     """
     @notice Have one chunk of a proposed mean computed from its contributors' chunks; void the proposal if it differs.
-    @param contributors Who was accepted, in rising order, with their roots.
+    @param contributors Who was accepted, in rising order, with their chunks and what leads from these to their roots.
     """
     began: uint256 = self.announced[keccak256(abi_encode(msg.sender, run, chunk, salt))]
     assert began > 0 and began < block.number, "D: announce"
@@ -168,14 +169,14 @@ def challenge(
     proposer: address = empty(address)
     words, bond, accepted, mean_root, proposer = staticcall rounds.disputed(run)
     count: uint256 = len(contributors)
-    assert len(roots) == count and len(deltas) == count and len(proofs) == count, "D: length"
+    assert len(deltas) == count and len(proofs) == count, "D: length"
     size: uint256 = (words + 7) // 8
     names: bytes32 = empty(bytes32)
     summed: uint256[128] = empty(uint256[128])
     for i: uint256 in range(count, bound=LARGE):
         assert len(deltas[i]) == len(claimed), "D: length"
-        assert merkle.root_from(merkle.leaf(deltas[i]), chunk, size, proofs[i]) == roots[i], "D: proof"
-        names = keccak256(abi_encode(names, contributors[i], roots[i]))
+        root: bytes32 = merkle.root_from(merkle.leaf(deltas[i]), chunk, size, proofs[i])
+        names = keccak256(abi_encode(names, contributors[i], root))
         summed = lanes.added(summed, deltas[i])
     assert names == accepted, "D: contributors"
     assert len(claimed) == 256 or chunk == size - 1, "D: length"
@@ -188,7 +189,7 @@ def challenge(
             break
     assert wrong, "D: no fault"
     extcall rounds.void(run)
-    amount: uint256 = extcall quorum.slash(proposer, bond, msg.sender)
+    amount: uint256 = extcall quorum.award(proposer, bond, msg.sender)
     log Challenged(run=run, chunk=chunk, challenger=msg.sender, amount=amount)
 
 
@@ -337,7 +338,7 @@ def equivocation(
     assert not self.faulted[key][who], "D: twice"
     self.faulted[key][who] = True
     bond: uint256 = (staticcall rounds.terms_of(first.run)).bond
-    amount: uint256 = extcall quorum.slash(who, bond // 2, msg.sender)
+    amount: uint256 = extcall quorum.award(who, bond // 2, msg.sender)
     kept: uint256 = extcall quorum.slash(who, bond - bond // 2, rewards.address)
     extcall rewards.credit(first.run, kept)
     amount += kept

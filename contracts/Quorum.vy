@@ -127,20 +127,26 @@ def withdraw():
 @nonreentrant
 def slash(who: address, amount: uint256, receiver: address) -> uint256:
     """
-    @notice Take from a deposit, as much as there is of what is due; return how much it was.
+    @notice Take from a deposit, as much as there is of what is due, and pay it out; return how much it was.
     """
     assert msg.sender in [rounds, disputes], "Q: judge"
-    first: uint256 = min(amount, self.deposits[who])
-    second: uint256 = 0
-    self.deposits[who] -= first
-    if first < amount:
-        second = min(amount - first, self.notices[who].amount)
-        self.notices[who].amount -= second
-    self._restake(who)
-    log Slashed(who=who, receiver=receiver, amount=first + second)
-    if first + second > 0:
-        assert extcall token.transfer(receiver, first + second), "Q: token"
-    return first + second
+    taken: uint256 = self._take(who, amount, receiver)
+    if taken > 0:
+        assert extcall token.transfer(receiver, taken), "Q: token"
+    return taken
+
+
+@external
+@nonreentrant
+def award(who: address, amount: uint256, finder: address) -> uint256:
+    """
+    @notice Take from a deposit, and put it on the deposit of whoever showed the fault, who can ask for it like its own.
+    """
+    assert msg.sender in [rounds, disputes], "Q: judge"
+    taken: uint256 = self._take(who, amount, finder)
+    self.deposits[finder] += taken
+    self._restake(finder)
+    return taken
 
 
 @external
@@ -211,6 +217,19 @@ def weight_at(who: address, number: uint256) -> uint256:
     @notice Return what a vote weighed at the end of a block; nobody's is the total.
     """
     return self._at(who, number)
+
+
+@internal
+def _take(who: address, amount: uint256, receiver: address) -> uint256:
+    first: uint256 = min(amount, self.deposits[who])
+    second: uint256 = 0
+    self.deposits[who] -= first
+    if first < amount:
+        second = min(amount - first, self.notices[who].amount)
+        self.notices[who].amount -= second
+    self._restake(who)
+    log Slashed(who=who, receiver=receiver, amount=first + second)
+    return first + second
 
 
 @internal

@@ -189,7 +189,7 @@ class PublicRounds:
         trees = [merkle.levels_of(u.delta) for u in ordered]
         return self._contracts.write(
             sender, "Disputes", "challenge", self._run, chunk, salt, [u.who for u in ordered],
-            [tree[-1][0] for tree in trees], [merkle.chunks_of(u.delta)[chunk] for u in ordered],
+            [merkle.chunks_of(u.delta)[chunk] for u in ordered],
             [merkle.proof(tree, chunk) for tree in trees], merkle.chunks_of(mean)[chunk],
             merkle.proof(merkle.levels_of(mean), chunk),
         )  # fmt: skip
