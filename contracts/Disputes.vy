@@ -173,18 +173,18 @@ def challenge(
     size: uint256 = (words + 7) // 8
     names: bytes32 = empty(bytes32)
     summed: uint256[128] = empty(uint256[128])
+    length: uint256 = 256 if chunk + 1 < size else 32 * words - 256 * (size - 1)
     for i: uint256 in range(count, bound=LARGE):
-        assert len(deltas[i]) == len(claimed), "D: length"
+        assert len(deltas[i]) == length, "D: length"
         root: bytes32 = merkle.root_from(merkle.leaf(deltas[i]), chunk, size, proofs[i])
         names = keccak256(abi_encode(names, contributors[i], root))
         summed = lanes.added(summed, deltas[i])
     assert names == accepted, "D: contributors"
-    assert len(claimed) == 256 or chunk == size - 1, "D: length"
     assert merkle.root_from(merkle.leaf(claimed), chunk, size, claimed_proof) == mean_root, "D: proof"
-    wrong: bool = False
-    mean: DynArray[uint256, 64] = lanes.mean(summed, len(claimed) // 32, count)
+    wrong: bool = len(claimed) != length
+    mean: DynArray[uint256, 64] = lanes.mean(summed, length // 32, count)
     for i: uint256 in range(len(mean), bound=64):
-        if convert(extract32(claimed, 32 * i), uint256) != mean[i]:
+        if wrong or convert(extract32(claimed, 32 * i), uint256) != mean[i]:
             wrong = True
             break
     assert wrong, "D: no fault"
@@ -248,7 +248,9 @@ def supply(
     assert asked.by != empty(address), "D: no demand"
     digest: bytes32 = keccak256(abi_encode(msg.sender, key, base, root, salt))
     assert digest == staticcall rounds.commit_of(key, msg.sender), "D: hash"
-    size: uint256 = ((staticcall rounds.terms_of(run)).words + 7) // 8
+    words: uint256 = (staticcall rounds.terms_of(run)).words
+    size: uint256 = (words + 7) // 8
+    assert len(numbers) == (256 if chunk + 1 < size else 32 * words - 256 * (size - 1)), "D: length"
     assert merkle.root_from(merkle.leaf(numbers), chunk, size, proof) == root, "D: proof"
     self.demands[name].by = empty(address)
     self.unanswered[key] -= 1

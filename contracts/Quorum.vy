@@ -168,7 +168,9 @@ def change(member: address, admitted: bool, signatures: DynArray[Bytes[65], MOST
         assert convert(who, uint256) > last, "Q: order"
         last = convert(who, uint256)
         agreed += self._at(who, block.number)
-    assert 3 * agreed >= 2 * self._at(empty(address), block.number), "Q: two thirds"
+    total: uint256 = self._at(empty(address), block.number)
+    assert total > 0 and 3 * agreed >= 2 * total, "Q: two thirds"
+    assert not admitted or total < MEMBERS, "Q: full"
     self.changes += 1
     self._weigh(member, 1 if admitted else 0)
 
@@ -198,7 +200,9 @@ def weigh(signers: DynArray[address, MOST], number: uint256) -> (DynArray[uint25
         weight: uint256 = self._at(who, number)
         assert weight > 0, "Q: no vote"
         out.append(weight)
-    return out, self._at(empty(address), number)
+    total: uint256 = self._at(empty(address), number)
+    assert total > 0, "Q: nobody"  # two thirds of no votes are no votes
+    return out, total
 
 
 @external

@@ -43,6 +43,7 @@ def test_published_examples():
     "0101",          # two items
     "a10101",        # a key that is not text
     "f7",            # undefined
+    "f0", "e0", "f8ff", "81f0",  # simple values that mean nothing
     "",
     "9bffffffffffffffff01",  # a list that claims 2^64 items
     "81" * (MAX_DEPTH + 2) + "01",
@@ -90,7 +91,7 @@ def test_attack_a_few_bytes_that_stand_for_more_items_than_there_is_time_to_look
     assert len(small[3]) == len(small[3][9]) == len(small[3][9][9]) == 10
     assert len(bomb(14)) < 500
     for levels in (3, 14):
-        with pytest.raises(MalformedMessage, match="is a tag, or has no definite length"):
+        with pytest.raises(MalformedMessage, match="is a tag or a simple value, or has no definite length"):
             decode(bomb(levels))
 
 

@@ -8,13 +8,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "commonprior"
 
 ORDER = (
-    ("errors",), ("canonical",), ("appendlog", "identity", "plugin", "printing", "profiles", "task", "work"),
+    ("errors",), ("canonical", "defence"), ("appendlog", "ballot", "identity", "plugin", "printing", "profiles", "task", "work"),
     ("prior", "session", "tables"),
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("suggestion",),
     ("baselines",), ("evaluation", "explanation", "continual"), ("privacy",), ("accountant",), ("sums",),
     ("aggregation",), ("comparisons",), ("engines",), ("site",), ("recipe",), ("round", "runfolder"), ("simulation",),
     ("ledger",), ("loading", "planning"), ("contestants", "estimator"), ("coordinator",), ("training",),
-    ("tuning", "surveys"), ("monitor",), ("commands", "surveying"), ("cli",),
+    ("tuning", "surveys"), ("monitor",), ("auditing", "commands", "surveying"), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}

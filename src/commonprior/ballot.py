@@ -6,9 +6,13 @@ starts from. The contract that counts it and its chain are in the signature too:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eth_hash.auto import keccak
+
+from commonprior.errors import MalformedMessage
 
 _DOMAIN = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _BALLOT = keccak(
@@ -31,6 +35,51 @@ class Counter:
         """The hash that binds a ballot to this counter."""
         where = self.chain.to_bytes(32, "big") + self.address.rjust(32, b"\0")
         return keccak(_DOMAIN + _NAME + _VERSION + where)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is recorded: the kind of chain and its id, whether deltas are `hidden` or `public`, the addresses of
+    the contracts (20 bytes each, in the order in which they are deployed), and each seat's account (20 bytes).
+    """
+
+    kind: str
+    mode: str
+    chain: int
+    addresses: tuple[bytes, ...]
+    accounts: tuple[bytes, ...]
+
+    ROUNDS = 3
+    """Which of the addresses counts ballots."""
+
+    @property
+    def counter(self) -> Counter:
+        """Where this run's ballots are counted."""
+        return Counter(self.chain, self.addresses[self.ROUNDS])
+
+    def encode(self) -> dict[str, Any]:
+        """Return what the opening record says."""
+        return {"kind": self.kind, "mode": self.mode, "chain": self.chain, "addresses": list(self.addresses),
+                "accounts": list(self.accounts)}  # fmt: skip
+
+    @staticmethod
+    def read(value: Mapping[str, Any], seats: int) -> Place | None:
+        """Return what an opening record of so many seats says, None where it names no ledger."""
+        if not value:
+            return None
+        match value:
+            case {
+                "kind": str() as kind, "mode": str() as mode, "chain": int() as chain,
+                "addresses": list() as addresses, "accounts": list() as accounts, **rest,
+            } if not rest and not isinstance(chain, bool):  # fmt: skip
+                pass
+            case _:
+                raise MalformedMessage("expected a ledger: kind, mode, chain, addresses, accounts")
+        if not all(isinstance(a, bytes) and len(a) == 20 for a in (*addresses, *accounts)):
+            raise MalformedMessage("expected addresses and accounts of 20 bytes")
+        if len(addresses) != 6 or len(accounts) != seats or len(set(accounts)) != seats:
+            raise MalformedMessage(f"expected 6 contracts and {seats} accounts, each once")
+        return Place(kind, mode, chain, tuple(addresses), tuple(accounts))
 
 
 @dataclass(frozen=True)

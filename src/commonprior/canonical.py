@@ -22,7 +22,9 @@ Value: TypeAlias = "bool | int | float | bytes | str | Sequence[Value] | Mapping
 MAX_DEPTH = 16
 """No message nests deeper; a decoder that recursed further could be made to overflow."""
 
-_STRINGS, _TAG = (2, 3), 6
+_STRINGS, _TAG, _SIMPLE = (2, 3), 6, 7
+_KNOWN = (20, 21, 22, 25, 26, 27)
+"""False, true, null and floats; cbor2 hands other simple values out as tuples."""
 _ONE_BYTE, _EIGHT_BYTES = 24, 27
 
 
@@ -56,7 +58,7 @@ def digest(value: Value | bytes) -> bytes:
 
 
 def _refuse_tags(data: bytes) -> None:
-    """Raise `MalformedMessage` for a tag or an indefinite length, before anything is built of them.
+    """Raise `MalformedMessage` for a tag, a simple value or an indefinite length, before anything is built of them.
 
     The decoder knows tags of its own. Shared references (28, 29) let 300 bytes stand for more items than there is time
     to look at, and they would be looked at before any signature.
@@ -64,8 +66,8 @@ def _refuse_tags(data: bytes) -> None:
     at = 0
     while at < len(data):
         kind, low = data[at] >> 5, data[at] & 31
-        if kind == _TAG or low > _EIGHT_BYTES:
-            raise MalformedMessage(f"the CBOR item at byte {at} is a tag, or has no definite length")
+        if kind == _TAG or low > _EIGHT_BYTES or (kind == _SIMPLE and low not in _KNOWN):
+            raise MalformedMessage(f"the CBOR item at byte {at} is a tag or a simple value, or has no definite length")
         size = 1 << (low - _ONE_BYTE) if low >= _ONE_BYTE else 0
         at += 1 + size
         if kind in _STRINGS:

@@ -169,28 +169,35 @@ def tune(
 
 @app.command()
 def audit(
-    run: RunArgument,
+    run: Annotated[Path | None, typer.Argument(help="A run folder, or a bundle of one (.zip).")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="A site's key (hex) that must be in the roster.")] = None,
     expect_head: Annotated[str, typer.Option(help="The head (hex) that the record must end with.")] = "",
+    chain: Annotated[int, typer.Option(help="Without a run: the chain id of the node in COMMONPRIOR_RPC.")] = 0,
+    contracts: Annotated[str, typer.Option(help="Without a run: the six addresses, with commas.")] = "",
+    opening: Annotated[str, typer.Option(help="Without a run: the hash (hex) of its opening record.")] = "",
     json_file: JsonOption = None,
 ) -> None:
-    """Verify a run's record from its first byte; name the first entry that does not hold."""
-    from commonprior.ledger.audit import audit as verify_run
+    """Verify a run's record and ledger from their first byte; name the first entry that does not hold."""
+    from commonprior import auditing
 
-    verdict = verify_run(run, [_hex(key, "--trust") for key in trust or []],
-                         _hex(expect_head, "--expect-head") if expect_head else None)  # fmt: skip
-    epsilon = "no differential privacy (no noise)" if verdict.epsilon < 0 else (
-        f"epsilon {verdict.epsilon:.3g} at delta {verdict.delta:.0e} for one {verdict.unit}")  # fmt: skip
-    rows = {
-        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums",
-        "sites": ", ".join(verdict.sites),
-        "privacy": epsilon,
-        "prior": verdict.prior.hex(),
-        "head": verdict.head.hex(),
-    }
-    print_pairs(console, rows)
-    _write_json(json_file, {"rounds": verdict.rounds, "recomputed": verdict.recomputed, "epsilon": verdict.epsilon,
-                            "head": verdict.head.hex(), "prior": verdict.prior.hex()})  # fmt: skip
+    keys = [_hex(key, "--trust") for key in trust or []]
+    if run is not None:
+        head = _hex(expect_head, "--expect-head") if expect_head else None
+        auditing.audit(run, keys, head, console, json_file)
+    else:
+        places = [_hex(a.removeprefix("0x"), "--contracts") for a in contracts.split(",") if a]
+        auditing.audit_node(chain, places, _hex(opening.removeprefix("0x"), "--opening"), keys, console, json_file)
+
+
+@app.command()
+def bundle(
+    run: RunArgument,
+    output: Annotated[Path, typer.Argument(help="The file to write (.zip).")],
+) -> None:
+    """Pack what an auditor needs of a run into one file: nothing that a site keeps to itself."""
+    from commonprior import auditing
+
+    auditing.bundle(run, output, console)
 
 
 @app.command()

@@ -83,7 +83,8 @@ def train(path: Path, data: Path | None, folder: Path, flags: TableFlags, consol
     report_run(folder)
     figures = training.coordinator.figures()
     print_pairs(console, {
-        "prior": str(run.prior), "privacy": figures.privacy, "head": figures.head, "report": str(run.report),
+        "prior": str(run.prior), "privacy": figures.privacy, "ledger": figures.ledger, "head": figures.head,
+        "report": str(run.report),
     })  # fmt: skip
     _write_json(out, figures._asdict())
 

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 from commonprior.accountant import Spend, affords, nothing_spent, spend_of
 from commonprior.aggregation import Summed, next_mechanism, read_sum, release_of
 from commonprior.appendlog import AppendLog, write_whole
+from commonprior.ballot import Place
+from commonprior.canonical import digest
 from commonprior.engines import Engine
-from commonprior.entry import NO_HEAD, Opening, Round
+from commonprior.entry import NO_HEAD, Opening, Round, opening_ballot
 from commonprior.errors import BudgetExhausted, ProtocolError, RunError
 from commonprior.identity import Identity
+from commonprior.ledger.book import Book
 from commonprior.ledger.journal import Journal
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
@@ -38,14 +41,17 @@ class Figures(NamedTuple):
     delta: float
     privacy: str
     head: str
+    ledger: str
     prior: str
 
 
 class Coordinator:
     """Runs the rounds of one run. Holds no tasks, sees no update; its log says which attempts it began."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, identity: Identity, roster: tuple[Member, ...]) -> None:
+    def __init__(self, recipe: Recipe, run: RunFolder, identity: Identity, roster: tuple[Member, ...],
+                 book: Book | None = None) -> None:  # fmt: skip
         self._recipe, self._run, self._identity, self._roster = recipe, run, identity, roster
+        self._book = book
         self._journal = Journal(run.journal)
         self._log = AppendLog(run.path / "coordinator" / "log.cbor")
         self._lines: list[dict[str, Any]] = [v for v in self._log.values() if isinstance(v, dict)]
@@ -75,7 +81,18 @@ class Coordinator:
             else f"epsilon {epsilon:.3g} at delta {delta:.0e} for each {mechanism.unit}"
         )  # fmt: skip
         return Figures(self.rounds_done, mechanism.unit, epsilon, delta, privacy + f"; {seen}" * bool(seen),
-                       self._journal.head.hex(), self._prior.hash().hex())  # fmt: skip
+                       self._journal.head.hex(), self._ledger(), self._prior.hash().hex())  # fmt: skip
+
+    def _ledger(self) -> str:
+        """Return where the run is recorded, with all that an auditor without its files has to know."""
+        opening = self._journal.opening
+        place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
+        if opening is None or place is None:
+            return "none: the sites' signed record alone"
+        if place.kind == "embedded":
+            return f"{self._run.chain}, chain {place.chain}: shows changes, its deadlines prove nothing"
+        contracts = ",".join(f"0x{a.hex()}" for a in place.addresses)
+        return f"chain {place.chain}, --contracts {contracts} --opening {digest(opening.encode()).hex()}"
 
     def open(self, engine: Engine, family: Family, first: Prior | None = None) -> None:
         """Open the run with every site's signature, or go on from where the journal ends.
@@ -85,6 +102,7 @@ class Coordinator:
         if self._journal.opening is None:
             self._enrol(engine, family, first)
             return
+        self._catch_up()
         last = self._journal.last_round
         named = last.prior if last else self._journal.opening.prior
         self._prior = load_prior(self._run.checkpoint(last.round if last else 0))
@@ -102,26 +120,37 @@ class Coordinator:
 
     def _enrol(self, engine: Engine, family: Family, first: Prior | None) -> None:
         recipe = self._recipe
+        place = self._book.found(recipe) if self._book is not None else None
         prior = first or recipe.learner.init(family.spec, learning_key(recipe.schedule.seed, "init"))
         self._prior = Prior.decode(prior.encode())
         opening = Opening(
             os.urandom(16), self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
             recipe.table(), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
+            place.encode() if place is not None else {},
         )  # fmt: skip
         session = self._session(0, 0, opening.run, NO_HEAD)
         recipe.sum.check(session)
         everyone = range(len(self._roster))
         talk = Conversation(engine, session, self._identity, recipe.schedule.deadline, everyone)
-        signatures = talk.agree("enrol", {"session": dataclasses.asdict(session)}, opening)
-        if len(signatures) < len(self._roster):
+        asked = (opening_ballot(opening), place) if place is not None else None
+        consents = talk.agree("enrol", {"session": dataclasses.asdict(session)}, opening, asked)
+        if len(consents.signatures) < len(self._roster):
             why = [f"{self._roster[s].name}: {reason}" for s, reason in sorted(talk.refusals.items())]
-            raise RunError(f"{len(signatures)} of {len(self._roster)} sites joined. {'; '.join(why) or 'No answer.'}")
+            raise RunError(f"{len(consents.signatures)} of {len(self._roster)} sites joined. "
+                           f"{'; '.join(why) or 'No answer.'}")  # fmt: skip
         self._run.keep(0, self._prior)
-        self._journal.append(opening, signatures)
+        self._journal.append(opening, *consents)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Enter in the ledger what the journal holds and the ledger does not yet."""
+        if self._book is not None:
+            self._book.catch_up(self._journal)
 
     def step(self, engine: Engine) -> None:
         """Run the next round, in as many attempts as the schedule allows."""
         number, failures = self.rounds_done + 1, []
+        self._catch_up()
         for _ in range(self._recipe.schedule.attempts):
             outcome = self._attempt(engine, number)
             if isinstance(outcome, Outcome):
@@ -150,13 +179,15 @@ class Coordinator:
             self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
             self._public_spend(spent), range(len(self._roster)) if agreed is None else agreed,
             lambda seats: self._note("agreed", number, session.attempt, seats),
+            self._book.poll(opening) if self._book is not None else None,
         )  # fmt: skip
 
     def _finish(self, number: int, outcome: Outcome) -> None:
         """Make the round's traces durable in the order in which a restart needs them."""
         write_whole(self._run.sum_of(number), outcome.total)
         self._run.keep(number, outcome.prior)
-        self._journal.append(outcome.entry, outcome.signatures)
+        self._journal.append(outcome.entry, outcome.signatures, outcome.ballots)
+        self._catch_up()
         self._prior, self._mechanism = outcome.prior, outcome.mechanism
 
     def _begun(self, number: int) -> list[int]:

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from eth_hash.auto import keccak
+
+from commonprior.ballot import NOTHING, Ballot
 from commonprior.canonical import decode, digest, encode
 from commonprior.errors import InputError, MalformedMessage
 from commonprior.identity import verify
@@ -22,7 +25,10 @@ NO_HEAD = bytes(32)
 
 @dataclass(frozen=True)
 class Opening:
-    """The first entry: who learns what together, by which rules, from which prior. Every site signs it."""
+    """The first entry: who learns what together, by which rules, from which prior. Every site signs it.
+
+    `ledger` is the `Place` where ballots on it are counted, if there is one.
+    """
 
     run: bytes
     coordinator: bytes
@@ -34,10 +40,11 @@ class Opening:
     spec: Mapping[str, Any]
     prior: bytes
     note: str
+    ledger: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return encode({"kind": "open", "version": 1, **dataclasses.asdict(self)})
+        return encode({"kind": "open", "version": 1, **_without_empty(self, "ledger")})
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Round:
 
     Where the sites sum in groups, `draw` is what each of them showed in the draw, from which the groups follow; `sum`
     is of all groups' words, one group after the other, and each group's sites sign for their own group. Where everyone
-    is in one sum the entry has no such field, and is the bytes that it always was.
+    is in one sum the entry has no such field, and is the bytes that it always was. `block` is the hash of the newest
+    block of an embedded chain when the round ended: with their signatures the sites vouch for that chain too.
     """
 
     round: int
@@ -68,13 +76,11 @@ class Round:
     epsilon: float
     delta: float
     draw: Signatures = ()
+    block: bytes = b""
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        fields = dataclasses.asdict(self)
-        if not self.draw:
-            del fields["draw"]
-        return encode({"kind": "round", "version": 1, **fields})
+        return encode({"kind": "round", "version": 1, **_without_empty(self, "draw", "block")})
 
     def session(self, opening: Opening) -> Session:
         """Return the session in which this round was run."""
@@ -85,6 +91,11 @@ class Round:
 
 
 Entry: TypeAlias = Opening | Round
+
+
+def _without_empty(entry: Entry, *optional: str) -> dict[str, Any]:
+    """Return the fields, without those that may be left out and are."""
+    return {k: v for k, v in dataclasses.asdict(entry).items() if v or k not in optional}
 
 
 def read_entry(data: bytes) -> Entry:
@@ -98,8 +109,8 @@ def read_entry(data: bytes) -> Entry:
             raise MalformedMessage("expected an entry of kind open or round, version 1")
     fields.pop("kind", None)
     fields.pop("version", None)
-    if cls is Round:
-        fields.setdefault("draw", [])
+    for name, nothing in (("draw", []), ("block", b"")) if cls is Round else (("ledger", {}),):
+        fields.setdefault(name, nothing)
     if set(fields) != {f.name for f in dataclasses.fields(cls)}:
         raise MalformedMessage(f"a {cls.__name__} entry has fields {sorted(fields)}")
     checked = {f.name: _checked(f.name, str(f.type), fields[f.name]) for f in dataclasses.fields(cls)}
@@ -153,21 +164,51 @@ def _signatures(value: list[Any]) -> Signatures:
     return tuple(out)
 
 
+def family_of(opening: Opening) -> bytes:
+    """Return the name of the family of models that a run belongs to: its learner and what it predicts from what."""
+    return digest(["commonprior/family/1", opening.recipe.get("learner"), opening.spec])
+
+
+def opening_ballot(opening: Opening) -> Ballot:
+    """Return what each account signs to begin a run of hidden deltas: its terms are that there are none."""
+    run, terms = digest(opening.encode()), bytes(7 * 32)
+    subject = keccak(family_of(opening) + opening.recipe_hash + terms + bytes(32))
+    return Ballot(run, 0, 0, NOTHING, opening.prior, run, subject)
+
+
+def round_ballot(run: bytes, entry: Round) -> Ballot:
+    """Return what each account signs to end a round of hidden deltas; `run` is the hash of the opening."""
+    return Ballot(run, entry.round, entry.attempt, entry.base, entry.prior, digest(entry.encode()))
+
+
 def statement_of(entry: bytes) -> bytes:
     """Return what a site signs to say that it agrees with an entry."""
     return digest(["commonprior/entry/1", entry])
 
 
-def make_record(entry: bytes, signatures: Signatures) -> dict[str, Any]:
-    """Return a line of the journal."""
-    return {"entry": entry, "signatures": [list(s) for s in sorted(signatures)]}
+def make_record(entry: bytes, signatures: Signatures, ballots: Signatures = ()) -> dict[str, Any]:
+    """Return a line of the journal; `ballots` are what the sites' ledger accounts signed, where there is a ledger."""
+    record: dict[str, Any] = {"entry": entry, "signatures": [list(s) for s in sorted(signatures)]}
+    return {**record, "ballots": [list(b) for b in sorted(ballots)]} if ballots else record
 
 
 def read_record(data: bytes) -> tuple[bytes, Signatures]:
     """Return a line's entry bytes and its signatures."""
+    return _record(data)[:2]
+
+
+def read_ballots(data: bytes) -> Signatures:
+    """Return the ballots of a line, nothing where it has none."""
+    return _record(data)[2]
+
+
+def _record(data: bytes) -> tuple[bytes, Signatures, Signatures]:
     match decode(data):
-        case {"entry": bytes() as entry, "signatures": list() as signatures, **rest} if not rest:
-            return entry, _signatures(signatures)
+        case {"entry": bytes() as entry, "signatures": list() as signatures, **rest} if rest.keys() <= {"ballots"}:
+            ballots = rest.get("ballots", [])
+            if not isinstance(ballots, list) or (rest and not ballots):
+                raise MalformedMessage("expected ballots, or nothing")
+            return entry, _signatures(signatures), _signatures(ballots)
         case _:
             raise MalformedMessage("expected a record: an entry and its signatures")
 

@@ -7,12 +7,13 @@ A recipe is TOML: `[tasks]`, `[learner]`, `[mechanism]`, `[sum]` each name a plu
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -85,6 +86,37 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """Where rounds are recorded and ballots counted.
+
+    `kind`: `embedded`, an EVM in this process whose blocks are a file in the run's folder; `rpc`, any EVM node (its
+    address is no part of a recipe: it stands in COMMONPRIOR_RPC), of which `chain` is the chain id and `contracts` the
+    six addresses of a consortium that is there already; `none`, the sites' signed record alone. `mode`: `hidden`
+    deltas are summed in secret and the ledger holds commitments.
+    """
+
+    kind: Literal["embedded", "rpc", "none"] = "embedded"
+    mode: Literal["hidden"] = "hidden"
+    chain: int = 0
+    contracts: tuple[str, ...] = ()
+    confirmations: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.kind == "rpc") != (self.chain > 0):
+            raise RecipeError(
+                f"ledger.chain = {self.chain} for kind {self.kind}: expected the chain id of an rpc ledger"
+            )
+        if len(self.contracts) not in (0, 6) or (self.contracts and self.kind != "rpc"):
+            raise RecipeError(f"ledger.contracts: {len(self.contracts)} addresses for kind {self.kind}: expected the "
+                              f"six of a consortium on an rpc ledger, or none to have them made")  # fmt: skip
+        for address in self.contracts:
+            if not re.fullmatch("0x[0-9a-fA-F]{40}", address):
+                raise RecipeError(f"ledger.contracts: {address!r} is no address: expected 0x and 40 hex digits")
+        if self.confirmations < 1:
+            raise RecipeError(f"ledger.confirmations = {self.confirmations}: expected at least 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that makes a run what it is. `policy` is what simulated sites start with; others bring their own."""
 
@@ -95,6 +127,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     budget: Budget = field(default_factory=Budget)
     policy: Policy = field(default_factory=Policy)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def table(self) -> dict[str, Any]:
         """Return the recipe as nested tables of plain values, every default written out."""

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from commonprior.aggregation import Summed, new_prior, release_of, survivors_of
+from commonprior.ballot import Ballot, Place
 from commonprior.canonical import Value, digest
 from commonprior.engines import Engine
-from commonprior.entry import Entry, Round, Signatures, signers
+from commonprior.entry import Entry, Round, Signatures, round_ballot, signers
 from commonprior.errors import ProtocolError
 from commonprior.frame import open_frame, seal
-from commonprior.identity import Identity
+from commonprior.identity import Identity, signer_of
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism
 from commonprior.recipe import Recipe
@@ -36,8 +37,24 @@ class Outcome(NamedTuple):
     mechanism: Mechanism
     entry: Round
     signatures: Signatures
+    ballots: Signatures
     total: bytes
     parts: Sequence[bytes]
+
+
+class Consents(NamedTuple):
+    """How sites consent to a record: their signatures and, where there is a ledger, their accounts' ballots."""
+
+    signatures: Signatures
+    ballots: Signatures
+
+
+class Poll(NamedTuple):
+    """Where the ballots of a run are counted, the hash of its opening, and the newest block of an embedded chain."""
+
+    place: Place
+    run: bytes
+    block: bytes
 
 
 class Failed(NamedTuple):
@@ -51,6 +68,7 @@ class Failed(NamedTuple):
 def run_round(
     recipe: Recipe, mechanism: Mechanism, prior: Prior, record: bytes, session: Session, engine: Engine,
     coordinator: Identity, spent: tuple[float, float], seats: Sequence[Seat], agreed: Callable[[list[Seat]], None],
+    poll: Poll | None = None,
 ) -> Outcome | Failed:  # fmt: skip
     """Run one attempt at one round with the sites on `seats`.
 
@@ -87,12 +105,15 @@ def run_round(
     entry = Round(
         session.round, session.attempt, session.head, session.base, session.length, session.encoding,
         aggregate.survivors, aggregate.commitments, aggregate.signatures, digest(total), new.hash(),
-        mechanism.unit, *spent, aggregate.draw,
+        mechanism.unit, *spent, aggregate.draw, poll.block if poll else b"",
     )  # fmt: skip
-    signatures = talk.agree("acknowledge", {"total": total}, entry)
-    if len(signatures) < session.threshold:
-        return Failed(f"{len(signatures)} sites signed the record, expected {session.threshold}", talk.refusals)
-    return Outcome(new, following, entry, signatures, total, aggregate.parts)
+    asked = (round_ballot(poll.run, entry), poll.place) if poll else None
+    consents = talk.agree("acknowledge", {"total": total}, entry, asked)
+    if len(consents.signatures) < session.threshold:
+        return Failed(
+            f"{len(consents.signatures)} sites signed the record, expected {session.threshold}", talk.refusals
+        )
+    return Outcome(new, following, entry, *consents, total, aggregate.parts)
 
 
 class Conversation:
@@ -121,21 +142,32 @@ class Conversation:
                 if any(taken):
                     waiting.pop(seat, None)
 
-    def agree(self, phase: str, body: Mapping[str, Value], entry: Entry) -> Signatures:
-        """Ask sites to check and sign an entry; return the signatures that hold."""
+    def agree(
+        self, phase: str, body: Mapping[str, Value], entry: Entry, asked: tuple[Ballot, Place] | None
+    ) -> Consents:
+        """Ask sites to check and sign an entry, and to cast the ballot `asked`; return what of it holds."""
         signatures: dict[Seat, bytes] = {}
+        ballots: dict[Seat, bytes] = {}
         encoded = entry.encode()
+        vote = asked[0].digest(asked[1].counter) if asked else b""
 
         def take(seat: Seat, data: bytes) -> None:
             frame = open_frame(data, self._session, COORDINATOR)
-            if frame.phase != "signed" or not isinstance(frame.body, bytes):
-                raise ProtocolError(f"seat {seat} answered {phase} with {frame.phase}")
-            if frame.sender not in signers(encoded, ((frame.sender, frame.body),), self._session.roster):
+            match frame.phase, frame.body:
+                case "signed", {"signature": bytes() as signature, "ballot": bytes() as ballot, **rest} if not rest:
+                    pass
+                case _:
+                    raise ProtocolError(f"seat {seat} answered {phase} with {frame.phase}")
+            if frame.sender not in signers(encoded, ((frame.sender, signature),), self._session.roster):
                 raise ProtocolError(f"seat {frame.sender}'s signature of the entry does not hold")
-            signatures[frame.sender] = frame.body
+            if asked and signer_of(vote, ballot) != asked[1].accounts[frame.sender]:
+                raise ProtocolError(f"seat {frame.sender}'s ballot is not its account's")
+            signatures[frame.sender] = signature
+            if asked:
+                ballots[frame.sender] = ballot
 
         self.hold(phase, self.to_all(phase, {**body, "entry": encoded}), take)
-        return tuple(sorted(signatures.items()))
+        return Consents(tuple(sorted(signatures.items())), tuple(sorted(ballots.items())))
 
     def _take(self, seat: Seat, data: bytes, take: Callable[[Seat, bytes], object]) -> bool:
         """Hand a frame on; a refusal is an answer too, and bytes that break the protocol are none."""

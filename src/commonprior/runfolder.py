@@ -2,6 +2,7 @@
 
 recipe.toml              the recipe, every default written out
 journal.cbor             the record that `commonprior audit` verifies
+chain.cbor               the blocks of an embedded ledger
 prior.safetensors        the prior, once the run is finished
 checkpoints/             the priors of the last two rounds
 sums/                    the summed words of every round: with them an outsider recomputes every prior
@@ -46,6 +47,11 @@ class RunFolder:
     def journal(self) -> Path:
         """The record."""
         return self.path / "journal.cbor"
+
+    @property
+    def chain(self) -> Path:
+        """The blocks of an embedded ledger."""
+        return self.path / "chain.cbor"
 
     @property
     def prior(self) -> Path:

@@ -8,6 +8,7 @@ from commonprior.errors import RunError
 from commonprior.identity import Identity
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
+from commonprior.site import Registry
 from commonprior.site.agent import Agent, Terms
 from commonprior.site.laboratory import Laboratory
 from commonprior.site.memory import SiteLog
@@ -23,8 +24,13 @@ def load_or_make_identity(path: Path) -> Identity:
     return Identity.load(path)
 
 
-def simulate_sites(recipe: Recipe, family: Family, run: RunFolder, coordinator: Identity) -> list[Agent]:
-    """Return one agent a training site, in roster order (by name), as they were when the process last ended."""
+def simulate_sites(
+    recipe: Recipe, family: Family, run: RunFolder, coordinator: Identity, registry: Registry | None = None
+) -> list[Agent]:
+    """Return one agent a training site, in roster order (by name), as they were when the process last ended.
+
+    `registry` is their view of the ledger: one process has one.
+    """
     names = sorted(family.train)
     if len(names) < 2:
         raise RunError(f"{len(names)} training site: a secure sum needs at least 2; name a site column, or more files")
@@ -39,7 +45,7 @@ def simulate_sites(recipe: Recipe, family: Family, run: RunFolder, coordinator: 
             write_trust(everyone, folder / "trust.json")
         terms = Terms(
             recipe.hash(), recipe.learner, recipe.mechanism, recipe.sum, coordinator.key, schedule.tasks_per_site,
-            schedule.seed, recipe.budget.epsilon, recipe.budget.delta,
+            schedule.seed, recipe.budget.epsilon, recipe.budget.delta, recipe.ledger.kind,
         )  # fmt: skip
         contributor = Laboratory(
             name, family.train[name], family.spec, recipe.learner, schedule.shots, schedule.queries
@@ -47,5 +53,6 @@ def simulate_sites(recipe: Recipe, family: Family, run: RunFolder, coordinator: 
         agents.append(Agent(
             name, identities[name], terms, read_policy(folder / "policy.toml"),
             frozenset(read_trust(folder / "trust.json").values()), contributor, SiteLog(folder),
+            registry,
         ))  # fmt: skip
     return agents

@@ -14,6 +14,7 @@ from commonprior.coordinator import Coordinator
 from commonprior.engines import Engine, Outbox
 from commonprior.engines.in_process import InProcess
 from commonprior.errors import BudgetExhausted
+from commonprior.ledger.book import Book, ChainRegistry, open_chain
 from commonprior.predictor import LearnedPrior
 from commonprior.prior import Prior, load_prior, save_prior
 from commonprior.recipe import Recipe
@@ -85,10 +86,14 @@ def start(
     run = RunFolder(folder)
     run.begin(recipe, family)
     identity = load_or_make_identity(folder / "coordinator" / "identity.json")
-    agents = simulate_sites(recipe, family, run, identity)
+    chain = open_chain(recipe.ledger, run)
+    registry = None if chain is None else ChainRegistry(chain)
+    agents = simulate_sites(recipe, family, run, identity, registry)
     roster = tuple(Member(agent.name, agent.identity.key) for agent in agents)
     engine = Metered(InProcess({seat: agent.receive for seat, agent in enumerate(agents)}))
-    coordinator = Coordinator(recipe, run, identity, roster)
+    accounts = tuple(agent.identity.address for agent in agents)
+    book = None if chain is None else Book(chain, identity, accounts, run.path / "coordinator")
+    coordinator = Coordinator(recipe, run, identity, roster, book)
     coordinator.open(engine, family, first)
     return Training(recipe, family, run, agents, engine, coordinator)
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commonprior.appendlog import AppendLog
-from commonprior.entry import make_record, read_entry, read_record, statement_of
+from commonprior.canonical import decode
+from commonprior.entry import make_record, read_ballots, read_entry, read_record, statement_of
 from commonprior.errors import CommonPriorError, JournalError
 from commonprior.identity import Identity
 from commonprior.ledger.audit import audit
@@ -29,7 +30,7 @@ def run(finished_run, tmp_path):
 
 
 def rewrite(run, change):
-    """Write the journal anew, each (number, entry, signatures) passed through `change`."""
+    """Write the journal anew, each (number, entry, signatures) passed through `change`; the ballots stay."""
     path = run / "journal.cbor"
     records = list(AppendLog(path))
     path.unlink()
@@ -38,12 +39,22 @@ def rewrite(run, change):
         data, signatures = read_record(record)
         changed = change(number, read_entry(data), signatures)
         if changed is not None:
-            log.append(make_record(changed[0].encode(), changed[1]))
+            ballots = () if changed[0].encode() != data and number == 0 else read_ballots(record)
+            log.append(make_record(changed[0].encode(), changed[1], ballots))
+
+
+def shorten(path, count):
+    """Leave out the last records of an append-only file."""
+    records = [decode(record) for record in AppendLog(path)]
+    path.unlink()
+    log = AppendLog(path)
+    for record in records[:-count]:
+        log.append(record)
 
 
 def test_a_whole_run_holds_and_every_prior_is_recomputed(run):
     verdict = audit(run)
-    assert (verdict.rounds, verdict.recomputed) == (3, 3)
+    assert (verdict.rounds, verdict.recomputed, verdict.entered) == (3, 3, 3)
     assert verdict.sites == ("carbon-lab", "compound-lab", "layered-lab", "silicon-lab")
     assert verdict.epsilon == -1
 
@@ -53,6 +64,9 @@ def test_what_an_outsider_knows_catches_a_short_or_a_new_record(run):
     audit(run, expect_head=head)
     rewrite(run, lambda n, e, s: (e, s) if n < 3 else None)
     (run / "prior.safetensors").unlink()
+    with pytest.raises(JournalError, match="the ledger holds 4 records of this run, its journal 3"):
+        audit(run)
+    shorten(run / "chain.cbor", 1)
     assert audit(run).rounds == 2
     with pytest.raises(JournalError, match="ends at .* after round 2, expected head .*: it was cut short"):
         audit(run, expect_head=head)
@@ -84,8 +98,7 @@ def test_swapped_dropped_and_repeated_entries_are_found(run):
         (run / "journal.cbor").unlink()
         log = AppendLog(run / "journal.cbor")
         for i in order:
-            data, signatures = read_record(records[i])
-            log.append(make_record(data, signatures))
+            log.append(make_record(*read_record(records[i]), read_ballots(records[i])))
         with pytest.raises(JournalError, match=f"entry {bad} does not hold"):
             audit(run)
 
@@ -141,7 +154,7 @@ def test_a_record_signed_anew_by_others_needs_an_outsider(run, finished_run):
     def resign(number, entry, signatures):
         if number > 0:
             return None
-        entry = dataclasses.replace(entry, roster=members)
+        entry = dataclasses.replace(entry, roster=members, ledger={})
         statement = statement_of(entry.encode())
         return entry, tuple((i, k.sign(statement)) for i, k in enumerate(mine))
 

@@ -17,6 +17,7 @@ from commonprior.identity import Identity
 from commonprior.ledger.journal import Journal
 from commonprior.privacy import Release
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
+from commonprior.recipe import Ledger
 from commonprior.round import Failed, Outcome
 from commonprior.runfolder import RunFolder
 from commonprior.session import COORDINATOR, Encoding, Member
@@ -111,7 +112,8 @@ def test_attack_two_rounds_with_one_site_less(opened):
     assert "what a run was opened with holds in all its rounds" in why
 
 
-def test_attack_two_rounds_with_one_site_less_succeeds_where_the_roster_may_change(opened, monkeypatch):
+def test_attack_two_rounds_with_one_site_less_succeeds_where_the_roster_may_change(make_recipe, run_of, monkeypatch):
+    opened = run_of(make_recipe(dropouts=1, ledger=Ledger(kind="none")))
     opened.coordinator.step(opened.engine)
     monkeypatch.setattr("commonprior.site.agent._fixed_by", lambda session: opened.agents[0].log.opened())
     said, _ = invite(opened, smaller(opened, 2))
@@ -181,8 +183,11 @@ def fork_of(training, folder):
 
 
 def two_histories(make_recipe, run_of, folder):
-    """Run rounds 2 and 3, then round 2 again from a copy of the journal of round 1: the noise makes it another one."""
-    training = run_of(make_recipe(noise=1.0))
+    """Run rounds 2 and 3, then round 2 again from a copy of the journal of round 1: the noise makes it another one.
+
+    Without a ledger, which would know how far the run is.
+    """
+    training = run_of(make_recipe(noise=1.0, ledger=Ledger(kind="none")))
     training.coordinator.step(training.engine)
     shutil.copytree(training.run.path, folder)
     for _ in range(2):
@@ -212,7 +217,7 @@ def test_attack_a_fork_of_the_journal_succeeds_where_sites_forget_how_far_they_a
 
 def test_attack_two_outcomes_of_the_last_round_are_not_both_built_upon(make_recipe, run_of, tmp_path):
     """The last round may be taken up again, as its record may have been lost; then one outcome dies out."""
-    training = run_of(make_recipe(noise=1.0))
+    training = run_of(make_recipe(noise=1.0, ledger=Ledger(kind="none")))
     training.coordinator.step(training.engine)
     shutil.copytree(training.run.path, tmp_path / "fork")
     training.coordinator.step(training.engine)

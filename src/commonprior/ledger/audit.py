@@ -2,8 +2,12 @@
 
 Every line: its bytes are canonical, it follows the one before, the sites whose keys stand in the opening signed it,
 they agreed beforehand on whose sealed bytes are summed, and (where the run folder still has the sum) the new prior
-is what the recipe's learner makes of the old one and that sum. A journal that was cut short or signed anew by other
-keys looks whole by itself: `trust` and `expect_head` are what an outsider knows from elsewhere.
+is what the recipe's learner makes of the old one and that sum. Where there is a ledger, two thirds of its members cast
+their ballots on it, and the chain, replayed from its first block, holds the same records in the same order. A journal
+that was cut short or signed anew by other keys looks whole by itself: `trust` and `expect_head` are what an outsider
+knows from elsewhere.
+
+A chain alone is enough for all but the priors' recomputation: its transactions hold the records and the ballots.
 """
 
 from __future__ import annotations
@@ -16,9 +20,30 @@ from pathlib import Path
 from commonprior.accountant import Spend, nothing_spent, spend_of
 from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
 from commonprior.appendlog import read_records
+from commonprior.ballot import Ballot, Place
 from commonprior.canonical import digest
-from commonprior.entry import NO_HEAD, Entry, Opening, Round, Signatures, read_entry, read_record, signers
+from commonprior.entry import (
+    NO_HEAD,
+    Entry,
+    Opening,
+    Round,
+    Signatures,
+    opening_ballot,
+    read_ballots,
+    read_entry,
+    read_record,
+    round_ballot,
+    signers,
+)
 from commonprior.errors import CommonPriorError, InputError, JournalError, ProtocolError, RecipeError
+from commonprior.identity import signer_of
+from commonprior.ledger import Chain
+from commonprior.ledger.book import node, votes_of
+from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
+from commonprior.ledger.embedded import Embedded
+from commonprior.ledger.journal import Journal
+from commonprior.ledger.onchain import Entered, entered
+from commonprior.ledger.rpc import Rpc
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe, read_toml, recipe_from
@@ -30,12 +55,16 @@ from commonprior.tables import without_none
 
 @dataclass(frozen=True)
 class Verdict:
-    """What holds: how many rounds, what the head is, and how much of it was recomputed rather than only checked."""
+    """What holds: how many rounds, what the head is, how much of it was recomputed rather than only checked, and how
+    many of the rounds are in which ledger.
+    """
 
     rounds: int
     head: bytes
     prior: bytes
     recomputed: int
+    entered: int
+    ledger: str
     sites: tuple[str, ...]
     unit: str
     epsilon: float
@@ -55,10 +84,10 @@ def audit(folder: Path, trust: Sequence[bytes] = (), expect_head: bytes | None =
     for number, record in enumerate(records):
         try:
             data, signatures = read_record(record)
-            check.take(read_entry(data), data, signatures)
+            check.take(read_entry(data), data, signatures, read_ballots(record))
         except CommonPriorError as error:
             raise JournalError(f"{run.journal}: entry {number} does not hold: {error}") from None
-    verdict = check.verdict()
+    verdict = check.verdict(_entered(run, check.opening))
     if expect_head is not None and verdict.head != expect_head:
         raise JournalError(
             f"{run.journal}: the record ends at {verdict.head.hex()} after round {verdict.rounds}, expected head "
@@ -69,11 +98,74 @@ def audit(folder: Path, trust: Sequence[bytes] = (), expect_head: bytes | None =
     return verdict
 
 
-class _Audit:
-    """What the entries read so far have established."""
+def audit_chain(chain: Chain, addresses: Sequence[bytes], run: bytes, trust: Sequence[bytes] = ()) -> Verdict:
+    """Verify a run from what a chain holds of it, without any file; raise `JournalError` for what does not hold.
 
-    def __init__(self, run: RunFolder, trust: tuple[bytes, ...]) -> None:
+    `addresses` are the six contracts', `run` the hash of the opening record. The sites' accounts vouch for the records.
+    """
+    contracts = Contracts(chain, tuple(addresses))
+    contracts.check()
+    check = _Audit(None, tuple(trust))
+    found = entered(contracts, run)
+    if not found:
+        raise InputError(f"chain {chain.number} holds no run {run.hex()}: name the hash of a run's opening record")
+    for number, record in enumerate(found):
+        try:
+            entry = read_entry(record.entry)
+            check.take(entry, record.entry, (), check.seated(entry, record))
+        except CommonPriorError as error:
+            raise JournalError(f"chain {chain.number}: record {number} does not hold: {error}") from None
+    _compare(contracts, run, [record.prior for record in found])
+    return check.verdict(len(found) - 1)
+
+
+def _entered(run: RunFolder, opening: Opening | None) -> int:
+    """Return how many rounds of the journal the ledger has; raise `JournalError` where the two differ."""
+    place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
+    if opening is None or place is None:
+        return 0
+    if place.kind == "embedded":
+        if not run.chain.exists():
+            raise JournalError(f"{run.chain}: is missing, though the record names an embedded ledger")
+        blocks, whole = read_records(run.chain)
+        if whole < run.chain.stat().st_size:
+            raise JournalError(f"{run.chain}: block {len(blocks) + 1} is torn after byte {whole}")
+        chain: Chain = Embedded(run.chain)
+    else:
+        chain = Rpc(node(), place.chain)
+    contracts = Contracts(chain, place.addresses)
+    contracts.check()
+    found = entered(contracts, digest(opening.encode()))
+    journal = Journal(run.journal)
+    if len(journal.records) - len(found) not in (0, 1):  # one more where a coordinator was stopped in between
+        raise JournalError(f"the ledger holds {len(found)} records of this run, its journal {len(journal.records)}")
+    for number, (record, there) in enumerate(zip(journal.records, found, strict=False)):
+        data, entry = read_record(record)[0], journal.entries[number]
+        votes = [signature for _, signature in sorted(votes_of(record, place))][:MOST_BALLOTS]
+        if data != there.entry or votes != list(there.ballots) or entry.prior != there.prior:
+            raise JournalError(f"record {number} of the ledger is not entry {number} of the journal")
+        if isinstance(entry, Round) and entry.block != there.after:
+            raise JournalError(f"entry {number} names another newest block than the chain had when it was entered")
+    _compare(contracts, digest(opening.encode()), [record.prior for record in found])
+    return len(found) - 1
+
+
+def _compare(contracts: Contracts, run: bytes, priors: Sequence[bytes]) -> None:
+    """Raise `JournalError` unless the registry knows these priors, round by round."""
+    standing = contracts.standing(run)
+    if standing is None or (standing.rounds, standing.prior) != (len(priors) - 1, priors[-1]):
+        raise JournalError("the registry's newest prior is not the one that the last record makes")
+    for number, prior in enumerate(priors):
+        if contracts.read("Registry", "prior_of", run, number) != prior:
+            raise JournalError(f"the registry has another prior for round {number} than its record names")
+
+
+class _Audit:
+    """What the entries read so far have established. Without a run folder, the accounts' ballots vouch for them."""
+
+    def __init__(self, run: RunFolder | None, trust: tuple[bytes, ...]) -> None:
         self._run, self._trust = run, trust
+        self._place: Place | None = None
         self._opening: Opening | None = None
         self._recipe: Recipe | None = None
         self._prior: Prior | None = None
@@ -87,21 +179,65 @@ class _Audit:
         """Whether every round of the recipe is there."""
         return self._recipe is not None and self._rounds >= self._recipe.schedule.rounds
 
-    def take(self, entry: Entry, data: bytes, signatures: Signatures) -> None:
+    @property
+    def opening(self) -> Opening | None:
+        """The opening, once it has been taken."""
+        return self._opening
+
+    def take(self, entry: Entry, data: bytes, signatures: Signatures, ballots: Signatures) -> None:
         if isinstance(entry, Opening):
             self._open(entry, data, signatures)
         elif self._opening is None:
             raise JournalError("a round before the opening")
         else:
             self._round(entry, data, signatures, self._opening)
+        self._count(entry, ballots)
         self._head, self._base = digest(data), entry.prior
 
-    def verdict(self) -> Verdict:
+    def seated(self, entry: Entry, record: Entered) -> Signatures:
+        """Return a record's ballots with the seats of the accounts that cast them."""
+        opening = entry if isinstance(entry, Opening) else self._opening
+        place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
+        if opening is None or place is None:
+            raise JournalError("the opening names no ledger")
+        vote = self._ballot(entry, opening).digest(place.counter)
+        voters = [signer_of(vote, signature) for signature in record.ballots]
+        if None in voters or not set(voters) <= set(place.accounts):
+            raise JournalError("a ballot of no account of the run")
+        return tuple((place.accounts.index(who), s) for who, s in zip(voters, record.ballots, strict=True) if who)
+
+    def _ballot(self, entry: Entry, opening: Opening) -> Ballot:
+        run = digest(opening.encode())
+        return opening_ballot(entry) if isinstance(entry, Opening) else round_ballot(run, entry)
+
+    def _count(self, entry: Entry, ballots: Signatures) -> None:
+        """Check every ballot, and that two thirds of the members cast theirs."""
+        place, opening = self._place, self._opening
+        if place is None or opening is None:
+            if ballots:
+                raise JournalError("it carries ballots, though the run has no ledger")
+            return
+        vote = self._ballot(entry, opening).digest(place.counter)
+        seats = [seat for seat, _ in ballots]
+        if seats != sorted(set(seats)) and self._run is not None:
+            raise JournalError("its ballots are not in the order of their seats, each once")
+        for seat, signature in ballots:
+            if not 0 <= seat < len(place.accounts) or signer_of(vote, signature) != place.accounts[seat]:
+                raise JournalError(f"the ballot of seat {seat} is not its account's")
+        members = min(len(place.accounts), MOST_MEMBERS)
+        cast = len({seat for seat in seats if seat < members})
+        if 3 * cast < 2 * members:
+            raise JournalError(f"{cast} of {members} members cast their ballots, expected two thirds")
+
+    def verdict(self, in_ledger: int) -> Verdict:
         if self._opening is None:
-            raise JournalError(f"{self._run.journal}: entry 0 is missing: nothing opens the run")
-        last = self._last
+            raise JournalError("entry 0 is missing: nothing opens the run")
+        last, sites = self._last, tuple(m.name for m in self._opening.roster)
+        place, ledger = self._place, ""
+        if place is not None:
+            ledger = f"holds: {in_ledger} rounds on {place.kind} chain {place.chain}, ballots of {place.mode} deltas"
         return Verdict(
-            self._rounds, self._head, self._base, self._recomputed, tuple(m.name for m in self._opening.roster),
+            self._rounds, self._head, self._base, self._recomputed, in_ledger, ledger, sites,
             last.unit if last else "", last.epsilon if last else 0.0, last.delta if last else 0.0,
         )  # fmt: skip
 
@@ -109,7 +245,7 @@ class _Audit:
         if self._opening is not None:
             raise JournalError("the run is opened twice")
         signed = signers(data, signatures, entry.roster)
-        if len(signed) < len(entry.roster):
+        if self._run is not None and len(signed) < len(entry.roster):
             missing = [m.name for seat, m in enumerate(entry.roster) if seat not in signed]
             raise JournalError(f"not signed by {', '.join(missing)}")
         strangers = [key for key in self._trust if key not in {m.key for m in entry.roster}]
@@ -119,11 +255,13 @@ class _Audit:
             )
         if digest(["commonprior/recipe/1", entry.recipe]) != entry.recipe_hash:
             raise JournalError("the recipe does not have the hash that the entry names")
-        self._opening = entry
+        self._opening, self._place = entry, Place.read(entry.ledger, len(entry.roster))
         try:
             self._recipe = recipe_from(entry.recipe, "the recorded recipe")
         except RecipeError:
             self._recipe = None
+        if self._run is None:
+            return
         if self._run.recipe.exists() and read_toml(self._run.recipe) != without_none(entry.recipe):
             raise JournalError(f"{self._run.recipe} is not the recipe that the sites signed")
         first = self._run.checkpoint(0)
@@ -141,7 +279,7 @@ class _Audit:
         session = entry.session(opening)
         check_agreement(session, self._grouping(entry), entry)
         signed = signers(data, signatures, opening.roster)
-        if len(signed) < session.threshold:
+        if self._run is not None and len(signed) < session.threshold:
             raise JournalError(f"the entry: signed by {len(signed)} sites, expected {session.threshold}")
         self._recompute(entry, opening, session)
         self._rounds, self._last = entry.round, entry
@@ -152,9 +290,10 @@ class _Audit:
         return self._recipe.sum.grouping if self._recipe is not None else WHOLE
 
     def _recompute(self, entry: Round, opening: Opening, session: Session) -> None:
-        recipe, file = self._recipe, self._run.sum_of(entry.round)
+        recipe = self._recipe
         if recipe is None:
             return
+        file = self._run.sum_of(entry.round) if self._run is not None else None
         mechanism, length = recipe.mechanism, entry.length
         if self._prior is not None:
             mechanism, length = mechanism.resume(self._prior.state), recipe.learner.length(self._prior)
@@ -164,7 +303,7 @@ class _Audit:
         # Without its prior, the mechanism of a round is known only where it stays what the recipe says.
         if self._prior is not None or (mechanism.width(length) == length and not mechanism.state()):
             self._account(entry, mechanism, release)
-        if self._prior is None or not file.exists():
+        if self._prior is None or file is None or not file.exists():
             self._prior = None
             return
         if (entry.length, entry.encoding) != (mechanism.width(length), mechanism.encoding(release)):

@@ -49,7 +49,7 @@ class Written(NamedTuple):
 
 
 class Embedded:
-    """The chain in a file, or in memory alone where there is none."""
+    """The chain in a file, or in memory alone where there is none. `hashes` are those of its blocks, from block 0."""
 
     number = CHAIN
 
@@ -59,6 +59,7 @@ class Embedded:
         self._nonces: dict[bytes, int] = {}
         self.receipts: list[Receipt] = []
         self.transactions: list[Transaction] = []
+        self.hashes: list[bytes] = [_FIRST.hash]
         self._log = None if path is None else AppendLog(path)
         self._evm = pyrevm.EVM(spec_id="CANCUN", env=pyrevm.Env(cfg=pyrevm.CfgEnv(chain_id=CHAIN)))
         for record in self._log or ():
@@ -198,6 +199,7 @@ class Embedded:
         self._nonces[sender] = transaction.nonce + 1
         self.receipts.append(receipt)
         self.transactions.append(transaction)
+        self.hashes.append(block.hash)
         self._head = block
 
 

@@ -16,16 +16,19 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._log = AppendLog(path)
         self._path = path
+        self._read: list[Entry] = []
 
-    def append(self, entry: Entry, signatures: Signatures) -> None:
+    def append(self, entry: Entry, signatures: Signatures, ballots: Signatures = ()) -> None:
         """Write a record and wait until the disk has it."""
-        self._log.append(make_record(entry.encode(), signatures))
+        self._log.append(make_record(entry.encode(), signatures, ballots))
 
     @property
     def entries(self) -> list[Entry]:
         """Every entry, in order."""
         try:
-            return [read_entry(read_record(record)[0]) for record in self._log]
+            for record in list(self._log)[len(self._read) :]:
+                self._read.append(read_entry(read_record(record)[0]))
+            return list(self._read)
         except MalformedMessage as error:
             raise JournalError(f"{self._path}: {error}; run `commonprior audit` to see from where") from None
 
@@ -40,6 +43,11 @@ class Journal:
         """The last finished round, if there is one."""
         entries = self.entries[1:]
         return entries[-1] if entries and isinstance(entries[-1], Round) else None
+
+    @property
+    def records(self) -> list[bytes]:
+        """The bytes of every record, in order."""
+        return list(self._log)
 
     @property
     def last_record(self) -> bytes:

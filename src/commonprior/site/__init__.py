@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from commonprior.ballot import Place
 from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import Session
@@ -25,6 +26,22 @@ class Protected(NamedTuple):
 
     integers: np.ndarray
     memory: Tensors
+
+
+class Registry(Protocol):
+    """What a site asks a ledger, through a node of its own."""
+
+    def check(self, place: Place) -> None:
+        """Raise `LedgerError` unless the contracts are this version's and their members are the place's accounts."""
+        ...
+
+    def head(self, place: Place, run: bytes) -> tuple[int, bytes] | None:
+        """Return how many rounds a run has and its newest prior's hash; None where it has not been begun."""
+        ...
+
+    def newest(self) -> bytes:
+        """Return the hash of the newest block."""
+        ...
 
 
 class Contributor(Protocol):

@@ -15,9 +15,19 @@ from dataclasses import dataclass, field
 from commonprior import plugin
 from commonprior.accountant import Spend, charge, spend_of
 from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
+from commonprior.ballot import Ballot, Place
 from commonprior.canonical import decode, digest
-from commonprior.entry import Opening, Round, read_entry, read_record, signers, statement_of
-from commonprior.errors import BudgetExhausted, MalformedMessage, PolicyRefusal, ProtocolError
+from commonprior.entry import (
+    Opening,
+    Round,
+    opening_ballot,
+    read_entry,
+    read_record,
+    round_ballot,
+    signers,
+    statement_of,
+)
+from commonprior.errors import BudgetExhausted, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
 from commonprior.learners import Learner
@@ -25,7 +35,7 @@ from commonprior.networks import Network
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import COORDINATOR, Seat, Session, read_session
-from commonprior.site import Context, Contributor, Protected
+from commonprior.site import Context, Contributor, Protected, Registry
 from commonprior.site.memory import Finished, SiteLog
 from commonprior.site.policy import Policy
 from commonprior.sums import CONSISTENCY, Machine, SecureSum, Step
@@ -40,7 +50,8 @@ _OPENED = "commonprior/opened/1"
 class Terms:
     """What a site agreed to before the run: its own copy of everything that decides what leaves it.
 
-    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round.
+    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `ledger` the
+    kind of ledger.
     """
 
     recipe_hash: bytes
@@ -52,6 +63,7 @@ class Terms:
     seed: int
     epsilon: float
     delta: float
+    ledger: str = "none"
 
 
 @dataclass
@@ -70,7 +82,9 @@ class _Attempt:
 
 @dataclass
 class Agent:
-    """One site. `trusted` are the public keys that it counts towards its minimum cohort, its own among them."""
+    """One site. `trusted` are the public keys that it counts towards its minimum cohort, its own among them;
+    `registry` is its own view of the ledger, where there is one.
+    """
 
     name: str
     identity: Identity
@@ -79,6 +93,7 @@ class Agent:
     trusted: frozenset[bytes]
     contributor: Contributor
     log: SiteLog
+    registry: Registry | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"masking": 0.0})
 
     def __post_init__(self) -> None:
@@ -98,17 +113,17 @@ class Agent:
             return []
         try:
             return self._answer(phase, session, seat, frame, data)
-        except (PolicyRefusal, BudgetExhausted, ProtocolError) as refusal:
+        except (PolicyRefusal, BudgetExhausted, ProtocolError, LedgerError) as refusal:
             return [seal(self.identity, session, "refuse", seat, COORDINATOR, str(refusal))]
 
     def _answer(self, phase: str, session: Session, seat: Seat, frame: Frame, data: bytes) -> Sequence[bytes]:
         match phase, frame.body:
             case "enrol", {"entry": bytes() as opening, **_rest}:
-                return [self._sign_entry(session, seat, self._check_opening(session, opening))]
+                return [self._sign_entry(session, seat, *self._check_opening(session, seat, opening))]
             case "invite", {"prior": bytes() as prior, "record": bytes() as record, **_rest}:
                 return self._enter(session, seat, prior, record)
             case "acknowledge", {"entry": bytes() as entry, "total": bytes() as total}:
-                return [self._sign_entry(session, seat, self._check_round(session, entry, total))]
+                return [self._sign_entry(session, seat, *self._check_round(session, entry, total))]
             case (("enrol" | "invite" | "acknowledge"), _):
                 raise MalformedMessage(f"{phase}: the body is not what it should be")
             case _:
@@ -140,7 +155,7 @@ class Agent:
             case _:
                 raise MalformedMessage("expected frame content")
 
-    def _check_opening(self, session: Session, data: bytes) -> bytes:
+    def _check_opening(self, session: Session, seat: Seat, data: bytes) -> tuple[bytes, Ballot | None]:
         entry, terms = read_entry(data), self.terms
         if not isinstance(entry, Opening):
             raise ProtocolError("the first entry does not open a run")
@@ -160,10 +175,42 @@ class Agent:
             raise ProtocolError("the opening entry and its session disagree")
         self._check_policy(session)
         self._check_mechanism(terms.mechanism)
+        place = Place.read(entry.ledger, len(entry.roster))
+        self._check_place(place, seat)
         self._finish(Finished(0, digest(data), entry.prior), None)
-        if self.log.opened() != _fixed_by(session):
-            self.log.open(_fixed_by(session))
-        return data
+        if self.log.opened() != _fixed_by(session) or self.log.ledger() != entry.ledger:
+            self.log.open(_fixed_by(session), entry.ledger)
+        return data, opening_ballot(entry) if place is not None else None
+
+    def _check_place(self, place: Place | None, seat: Seat) -> None:
+        """Refuse a run that is not recorded where the recipe says, or counts ballots of other accounts."""
+        kind = "none" if place is None else place.kind
+        if kind != self.terms.ledger:
+            raise PolicyRefusal(f"{self.name} agreed to a ledger of kind {self.terms.ledger}, not {kind}")
+        if place is None:
+            return
+        if self.registry is None:
+            raise PolicyRefusal(f"{self.name} has no node to ask about a ledger of kind {kind}: name one")
+        if place.accounts[seat] != self.identity.address:
+            raise PolicyRefusal(f"{self.name}'s account is 0x{self.identity.address.hex()}, the opening names "
+                                f"0x{place.accounts[seat].hex()}")  # fmt: skip
+        self.registry.check(place)
+
+    def _place(self, session: Session) -> Place | None:
+        return Place.read(self.log.ledger(), len(session.roster))
+
+    def _check_registry(self, session: Session) -> None:
+        """Refuse a prior that is not the newest one of the registry."""
+        place, opening = self._place(session), self.log.finished_at(0)
+        if place is None or opening is None or self.registry is None:
+            return
+        known = self.registry.head(place, opening.head)
+        if known != (session.round - 1, session.base):
+            newest = "nothing" if known is None else f"{known[1].hex()[:16]}… of round {known[0]}"
+            raise PolicyRefusal(
+                f"{self.name} is to start round {session.round} from prior {session.base.hex()[:16]}…, but the "
+                f"registry's newest is {newest}"
+            )
 
     def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes) -> Sequence[bytes]:
         current = self._attempt
@@ -176,6 +223,7 @@ class Agent:
                 f"dropouts and {session.colluders} colluders: what a run was opened with holds in all its rounds"
             )
         self._check_history(session, record)
+        self._check_registry(session)
         if session.attempt <= self.log.last_attempt(session.round):
             raise PolicyRefusal(
                 f"{self.name} entered attempt {session.attempt} of round {session.round} before a restart: "
@@ -224,7 +272,7 @@ class Agent:
             )
         self.log.signed(session.round, session.attempt, keys)
 
-    def _check_round(self, session: Session, data: bytes, total: bytes) -> bytes:
+    def _check_round(self, session: Session, data: bytes, total: bytes) -> tuple[bytes, Ballot | None]:
         """Recompute the new prior from the sum, and sign the entry only if it says the same."""
         attempt, entry = self._attempt, read_entry(data)
         if attempt is None or attempt.session.hash != session.hash or not isinstance(entry, Round):
@@ -232,6 +280,10 @@ class Agent:
         told = (entry.round, entry.attempt, entry.base, entry.previous, entry.length, entry.encoding)
         if told != (session.round, session.attempt, session.base, session.head, session.length, session.encoding):
             raise ProtocolError("the entry and its session disagree")
+        place, opening = self._place(session), self.log.finished_at(0)
+        embedded = place is not None and place.kind == "embedded" and self.registry is not None
+        if entry.block != (self.registry.newest() if embedded and self.registry is not None else b""):
+            raise ProtocolError("the entry names another newest block than the chain's")
         grouping = self.terms.sum.grouping
         check_agreement(session, grouping, entry)
         summed = read_sum(total, session, grouping, entry, attempt.release)
@@ -239,22 +291,33 @@ class Agent:
         if new.hash() != entry.prior:
             raise ProtocolError("the entry names another prior than the one that its sum makes")
         self._finish(
-            Finished(session.round, digest(data), entry.prior),
+            Finished(session.round, digest(data), entry.prior, session.attempt),
             attempt.protected if attempt.seat in entry.survivors else None,
         )
-        return data
+        return data, round_ballot(opening.head, entry) if place is not None and opening is not None else None
 
     def _finish(self, finished: Finished, protected: Protected | None) -> None:
-        if self.log.finished_at(finished.round) == finished:
+        before = self.log.finished_at(finished.round)
+        if before == finished:
             return
+        if before is not None and finished.round > 0 and before.attempt == finished.attempt:
+            raise PolicyRefusal(
+                f"{self.name} signed another outcome of round {finished.round}, attempt {finished.attempt}: two "
+                f"ballots in one attempt are a fault"
+            )
         if self.log.moved_past(finished.round):
             raise PolicyRefusal(f"{self.name} signed round {finished.round} before, with another outcome")
         memory = protected.memory if protected is not None else self.log.recall(finished.round - 1)
         self.log.remember(finished.round, memory)
         self.log.finished(finished)
 
-    def _sign_entry(self, session: Session, seat: Seat, entry: bytes) -> bytes:
-        return seal(self.identity, session, "signed", seat, COORDINATOR, self.identity.sign(statement_of(entry)))
+    def _sign_entry(self, session: Session, seat: Seat, entry: bytes, ballot: Ballot | None) -> bytes:
+        """Return the site's consent: as itself, and as an account of the ledger where there is one."""
+        signed = {"signature": self.identity.sign(statement_of(entry)), "ballot": b""}
+        place = self._place(session)
+        if ballot is not None and place is not None:
+            signed["ballot"] = self.identity.sign_digest(ballot.digest(place.counter))
+        return seal(self.identity, session, "signed", seat, COORDINATOR, signed)
 
     def _check_history(self, session: Session, record: bytes) -> None:
         """A head that this site did not sign itself must carry a threshold of its peers' signatures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ class Finished(NamedTuple):
     round: int
     head: bytes
     prior: bytes
+    attempt: int = 0
 
 
 class SiteLog:
@@ -34,9 +36,11 @@ class SiteLog:
         for line in self._of("spent"):
             self._add(Spend.decode(line["spend"]))
 
-    def open(self, fixed: bytes) -> None:
-        """Note the hash of what the run's opening, which the site is about to sign, fixes for every round."""
-        self._write({"what": "opened", "fixed": fixed})
+    def open(self, fixed: bytes, ledger: Mapping[str, Any]) -> None:
+        """Note the hash of what the run's opening, which the site is about to sign, fixes for every round, and where
+        its ballots are counted.
+        """
+        self._write({"what": "opened", "fixed": fixed, "ledger": dict(ledger)})
 
     def entered(self, round_: int, attempt: int, head: bytes) -> None:
         """Note that the site takes part in an attempt, and upon which head; it never enters the same one twice."""
@@ -60,6 +64,11 @@ class SiteLog:
         lines = self._of("opened")
         return lines[-1]["fixed"] if lines else None
 
+    def ledger(self) -> Mapping[str, Any]:
+        """Return where the run's ballots are counted; nothing where they are not."""
+        lines = self._of("opened")
+        return lines[-1]["ledger"] if lines else {}
+
     def last_attempt(self, round_: int) -> int:
         """Return the highest attempt at a round that was entered, or `NO_ATTEMPT`."""
         return max((n["attempt"] for n in self._of("entered", round_)), default=NO_ATTEMPT)
@@ -81,7 +90,7 @@ class SiteLog:
     def finished_at(self, round_: int) -> Finished | None:
         """Return what the site agreed to last for a round, if it did."""
         lines = self._of("finished", round_)
-        return Finished(round_, lines[-1]["head"], lines[-1]["prior"]) if lines else None
+        return Finished(round_, lines[-1]["head"], lines[-1]["prior"], lines[-1]["attempt"]) if lines else None
 
     def moved_past(self, round_: int) -> bool:
         """Say whether the site has gone on from a round: then it never takes it up again."""
