@@ -51,12 +51,14 @@ def __init__(rounds_: Rounds, disputes_: address, token_: IERC20):
 @nonreentrant
 def fund(run: bytes32, amount: uint256, per_round: uint256):
     """
-    @notice Put an amount into a run's pot; its first funder says what each round may pay at most.
+    @notice Put an amount into a run's pot. Each round may pay at most what a funder says who puts in as much at once:
+        the largest so far counts, so that nobody can set it for others with next to nothing.
     """
     assert amount > 0, "W: amount"
-    if self.per_round[run] == 0:
-        assert per_round > 0 and per_round < 2**128, "W: per round"
+    if per_round > self.per_round[run]:
+        assert per_round <= amount and per_round < 2**128, "W: per round"
         self.per_round[run] = per_round
+    assert self.per_round[run] > 0, "W: per round"
     self.pots[run] += amount
     log Funded(run=run, amount=amount, per_round=self.per_round[run])
     assert extcall token.transferFrom(msg.sender, self, amount), "W: token"

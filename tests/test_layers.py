@@ -13,7 +13,7 @@ ORDER = (
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("suggestion",),
     ("baselines",), ("evaluation", "explanation", "continual"), ("privacy",), ("accountant",), ("sums",),
     ("aggregation",), ("comparisons",), ("engines",), ("site",), ("recipe",), ("round", "runfolder"), ("simulation",),
-    ("ledger",), ("loading", "planning"), ("contestants", "estimator"), ("coordinator",), ("training",),
+    ("ledger", "publicround"), ("loading", "planning"), ("contestants", "estimator"), ("coordinator",), ("training",),
     ("tuning", "surveys"), ("monitor",), ("auditing", "commands", "surveying"), ("cli",),
     ("__main__",),
 )  # fmt: skip

@@ -30,9 +30,14 @@ class Summed(NamedTuple):
     survivors: tuple[int, ...]
 
 
-def release_of(grouping: Grouping, parties: int, dropouts: int, colluders: int, length: int, rows: int) -> Release:
-    """Return what a round gives away: each sum is protected by the noise of the smallest group that can be left."""
-    return Release(parties, grouping.least(parties, dropouts) - colluders, length, rows)
+def release_of(
+    grouping: Grouping, parties: int, dropouts: int, colluders: int, length: int, rows: int, public: bool = False
+) -> Release:
+    """Return what a round gives away: each sum is protected by the noise of the smallest group that can be left.
+
+    A public delta is protected by its own noise alone.
+    """
+    return Release(parties, 1 if public else grouping.least(parties, dropouts) - colluders, length, rows)
 
 
 def survivors_of(session: Session, grouping: Grouping, draw: Draw, survivors: Sequence[Seat]) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,11 @@ from commonprior.runfolder import RunFolder
 
 MOST_BYTES = 8 << 30
 """A bundle that unpacks to more is refused: a small file can stand for very large ones."""
+
+_NAMES = re.compile(
+    r"journal\.cbor|chain\.cbor|recipe\.toml|prior\.safetensors|checkpoints/0+\.safetensors|sums/\d+\.bin"
+)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def audit(run: Path, trust: Sequence[bytes], head: bytes | None, console: Console, out: Path | None) -> None:
@@ -60,13 +67,16 @@ def bundle(run: Path, output: Path, console: Console) -> None:
 def _unpack(bundle: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(bundle) as packed:
+            for item in packed.infolist():
+                if not _NAMES.fullmatch(item.filename) or item.compress_type not in _METHODS:
+                    raise InputError(f"{bundle}: holds {item.filename!r}, which no bundle does: ask for another one")
             size = sum(item.file_size for item in packed.infolist())
             if size > MOST_BYTES:
                 raise InputError(f"{bundle}: would unpack to {size:,} bytes, at most {MOST_BYTES:,}")
             packed.extractall(folder)
     except FileNotFoundError:
         raise InputError(f"{bundle}: no such file") from None
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):  # a password, a name that is no text
         raise InputError(f"{bundle}: is not a bundle: `commonprior bundle RUN FILE.zip` makes one") from None
 
 

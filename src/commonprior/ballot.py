@@ -40,7 +40,9 @@ class Counter:
 @dataclass(frozen=True)
 class Place:
     """Where a run is recorded: the kind of chain and its id, whether deltas are `hidden` or `public`, the addresses of
-    the contracts (20 bytes each, in the order in which they are deployed), and each seat's account (20 bytes).
+    the contracts (20 bytes each, in the order in which they are deployed), each seat's account (20 bytes), and for
+    public deltas their terms (words of 32 numbers, least contributors, seconds to commit, reveal and finalise, bond)
+    with the account (20 bytes) that opens their rounds.
     """
 
     kind: str
@@ -48,9 +50,16 @@ class Place:
     chain: int
     addresses: tuple[bytes, ...]
     accounts: tuple[bytes, ...]
+    terms: tuple[int, ...] = ()
+    proposer: bytes = b""
 
     ROUNDS = 3
     """Which of the addresses counts ballots."""
+
+    @property
+    def contract_terms(self) -> tuple[int, ...]:
+        """The seven numbers that the contracts are told: the mode (0: hidden, 1: public) and the terms."""
+        return (1, *self.terms) if self.mode == "public" else (0,) * 7
 
     @property
     def counter(self) -> Counter:
@@ -59,8 +68,9 @@ class Place:
 
     def encode(self) -> dict[str, Any]:
         """Return what the opening record says."""
-        return {"kind": self.kind, "mode": self.mode, "chain": self.chain, "addresses": list(self.addresses),
+        said = {"kind": self.kind, "mode": self.mode, "chain": self.chain, "addresses": list(self.addresses),
                 "accounts": list(self.accounts)}  # fmt: skip
+        return {**said, "terms": list(self.terms), "proposer": self.proposer} if self.terms else said
 
     @staticmethod
     def read(value: Mapping[str, Any], seats: int) -> Place | None:
@@ -71,15 +81,23 @@ class Place:
             case {
                 "kind": str() as kind, "mode": str() as mode, "chain": int() as chain,
                 "addresses": list() as addresses, "accounts": list() as accounts, **rest,
-            } if not rest and not isinstance(chain, bool):  # fmt: skip
-                pass
+            } if rest.keys() in (set(), {"terms", "proposer"}) and not isinstance(chain, bool):  # fmt: skip
+                terms, proposer = rest.get("terms", []), rest.get("proposer", b"")
             case _:
                 raise MalformedMessage("expected a ledger: kind, mode, chain, addresses, accounts")
         if not all(isinstance(a, bytes) and len(a) == 20 for a in (*addresses, *accounts)):
             raise MalformedMessage("expected addresses and accounts of 20 bytes")
         if len(addresses) != 6 or len(accounts) != seats or len(set(accounts)) != seats:
             raise MalformedMessage(f"expected 6 contracts and {seats} accounts, each once")
-        return Place(kind, mode, chain, tuple(addresses), tuple(accounts))
+        if not (isinstance(terms, list) and all(type(t) is int and 0 <= t < 2**96 for t in terms)):
+            raise MalformedMessage("expected the terms of public deltas as numbers from 0")
+        if (mode, len(terms)) not in (("hidden", 0), ("public", 6)):
+            raise MalformedMessage(
+                f"expected hidden deltas, or public ones with 6 terms, not {mode!r} with {len(terms)}"
+            )
+        if not isinstance(proposer, bytes) or len(proposer) != (20 if terms else 0):
+            raise MalformedMessage("expected the account that opens rounds of public deltas, 20 bytes")
+        return Place(kind, mode, chain, tuple(addresses), tuple(accounts), tuple(terms), proposer)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from commonprior.ledger.book import Book
 from commonprior.ledger.journal import Journal
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
+from commonprior.publicround import Public, run_public_round
 from commonprior.recipe import Recipe
 from commonprior.round import Conversation, Failed, Outcome, run_round
 from commonprior.runfolder import RunFolder
@@ -120,9 +121,11 @@ class Coordinator:
 
     def _enrol(self, engine: Engine, family: Family, first: Prior | None) -> None:
         recipe = self._recipe
-        place = self._book.found(recipe) if self._book is not None else None
         prior = first or recipe.learner.init(family.spec, learning_key(recipe.schedule.seed, "init"))
         self._prior = Prior.decode(prior.encode())
+        release = self._release()
+        width, limit = self._mechanism.width(release.length), self._mechanism.encoding(release).limit
+        place = self._book.found(recipe, width, limit) if self._book is not None else None
         opening = Opening(
             os.urandom(16), self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
             recipe.table(), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
@@ -175,11 +178,17 @@ class Coordinator:
         self._note("begun", number, session.attempt)
         self._spent = spent
         agreed = None if spent.private else self._agreed(number)
+        poll = self._book.poll(opening) if self._book is not None else None
+        if self._book is not None and poll is not None and poll.place.mode == "public":
+            return run_public_round(
+                self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
+                self._public_spend(spent), Public(self._book.stage(opening), poll, self._release()),
+            )  # fmt: skip
         return run_round(
             self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
             self._public_spend(spent), range(len(self._roster)) if agreed is None else agreed,
             lambda seats: self._note("agreed", number, session.attempt, seats),
-            self._book.poll(opening) if self._book is not None else None,
+            poll,
         )  # fmt: skip
 
     def _finish(self, number: int, outcome: Outcome) -> None:
@@ -206,7 +215,7 @@ class Coordinator:
     def _release(self) -> Release:
         schedule, length = self._recipe.schedule, self._recipe.learner.length(self._prior)
         return release_of(self._recipe.sum.grouping, len(self._roster), schedule.dropouts, schedule.colluders, length,
-                          schedule.tasks_per_site)  # fmt: skip
+                          schedule.tasks_per_site, self._recipe.public)  # fmt: skip
 
     def _cost(self) -> Spend:
         return spend_of(self._mechanism.spends(self._release()), self._mechanism.unit)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from eth_hash.auto import keccak
 
-from commonprior.ballot import NOTHING, Ballot
+from commonprior.ballot import NOTHING, Ballot, Place
 from commonprior.canonical import decode, digest, encode
 from commonprior.errors import InputError, MalformedMessage
 from commonprior.identity import verify
@@ -170,15 +170,24 @@ def family_of(opening: Opening) -> bytes:
 
 
 def opening_ballot(opening: Opening) -> Ballot:
-    """Return what each account signs to begin a run of hidden deltas: its terms are that there are none."""
-    run, terms = digest(opening.encode()), bytes(7 * 32)
-    subject = keccak(family_of(opening) + opening.recipe_hash + terms + bytes(32))
+    """Return what each account signs to begin a run on its terms."""
+    run, place = digest(opening.encode()), Place.read(opening.ledger, len(opening.roster))
+    if place is None:
+        raise MalformedMessage("the opening names no ledger: there is nothing to vote on")
+    terms = b"".join(t.to_bytes(32, "big") for t in place.contract_terms)
+    subject = keccak(family_of(opening) + opening.recipe_hash + terms + place.proposer.rjust(32, b"\0"))
     return Ballot(run, 0, 0, NOTHING, opening.prior, run, subject)
 
 
-def round_ballot(run: bytes, entry: Round) -> Ballot:
-    """Return what each account signs to end a round of hidden deltas; `run` is the hash of the opening."""
-    return Ballot(run, entry.round, entry.attempt, entry.base, entry.prior, digest(entry.encode()))
+def round_ballot(
+    run: bytes, entry: Round, attempt: int | None = None, subject: bytes = NOTHING, scores: bytes = b""
+) -> Ballot:
+    """Return what each account signs to end a round; `run` is the hash of the opening.
+
+    Of public deltas, `attempt` is the contract's, `subject` the hash of the contributors' names, `scores` a byte each.
+    """
+    counted = entry.attempt if attempt is None else attempt
+    return Ballot(run, entry.round, counted, entry.base, entry.prior, digest(entry.encode()), subject, scores)
 
 
 def statement_of(entry: bytes) -> bytes:

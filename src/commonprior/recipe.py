@@ -23,6 +23,7 @@ import commonprior.privacy
 import commonprior.sums
 import commonprior.tasks
 from commonprior.canonical import digest
+from commonprior.defence.layers import Layers
 from commonprior.errors import RecipeError
 from commonprior.learners import Learner
 from commonprior.networks import Network
@@ -91,15 +92,20 @@ class Ledger:
 
     `kind`: `embedded`, an EVM in this process whose blocks are a file in the run's folder; `rpc`, any EVM node (its
     address is no part of a recipe: it stands in COMMONPRIOR_RPC), of which `chain` is the chain id and `contracts` the
-    six addresses of a consortium that is there already; `none`, the sites' signed record alone. `mode`: `hidden`
-    deltas are summed in secret and the ledger holds commitments.
+    six addresses of a consortium that is there already; `none`, the sites' signed record alone.
+
+    `mode`: `hidden` deltas are summed in secret and the ledger holds commitments. `public` deltas are int8 numbers that
+    everybody sees for good: a contract averages those that the members' ballots accept, found by the layers of
+    `defence`. `bond`, in millionths of a credit, is what a site stakes on showing what it committed to.
     """
 
     kind: Literal["embedded", "rpc", "none"] = "embedded"
-    mode: Literal["hidden"] = "hidden"
+    mode: Literal["hidden", "public"] = "hidden"
     chain: int = 0
     contracts: tuple[str, ...] = ()
     confirmations: int = 1
+    bond: int = 1_000_000
+    defence: Layers = field(default_factory=Layers)
 
     def __post_init__(self) -> None:
         if (self.kind == "rpc") != (self.chain > 0):
@@ -112,6 +118,11 @@ class Ledger:
         for address in self.contracts:
             if not re.fullmatch("0x[0-9a-fA-F]{40}", address):
                 raise RecipeError(f"ledger.contracts: {address!r} is no address: expected 0x and 40 hex digits")
+        if not 0 <= self.bond < 2**96:
+            raise RecipeError(f"ledger.bond = {self.bond}: expected 0 to 2^96 - 1 millionths of a credit")
+        if self.mode == "public" and self.kind == "none":
+            raise RecipeError('ledger.mode = "public" with kind "none": public deltas are averaged by a contract; '
+                              'take kind "embedded" or "rpc"')  # fmt: skip
         if self.confirmations < 1:
             raise RecipeError(f"ledger.confirmations = {self.confirmations}: expected at least 1")
 
@@ -129,6 +140,15 @@ class Recipe:
     policy: Policy = field(default_factory=Policy)
     ledger: Ledger = field(default_factory=Ledger)
 
+    def __post_init__(self) -> None:
+        if self.ledger.mode == "public":
+            _check_public(self)
+
+    @property
+    def public(self) -> bool:
+        """Whether every site's update is shown to everybody."""
+        return self.ledger.mode == "public"
+
     def table(self) -> dict[str, Any]:
         """Return the recipe as nested tables of plain values, every default written out."""
         return to_table(self, PLUGINS)
@@ -136,6 +156,12 @@ class Recipe:
     def hash(self) -> bytes:
         """Return SHA-256 over every field of every part, defaults included."""
         return digest(["commonprior/recipe/1", self.table()])
+
+
+def _check_public(recipe: Recipe) -> None:
+    """Raise `RecipeError` for a recipe of public deltas that hides them."""
+    if not recipe.sum.insecure:
+        raise RecipeError('ledger.mode = "public" with a secure sum: it would hide nothing; say sum.kind = "plain"')
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -46,6 +46,7 @@ def simulate_sites(
         terms = Terms(
             recipe.hash(), recipe.learner, recipe.mechanism, recipe.sum, coordinator.key, schedule.tasks_per_site,
             schedule.seed, recipe.budget.epsilon, recipe.budget.delta, recipe.ledger.kind,
+            recipe.public, recipe.ledger.defence,
         )  # fmt: skip
         contributor = Laboratory(
             name, family.train[name], family.spec, recipe.learner, schedule.shots, schedule.queries

@@ -92,7 +92,7 @@ def start(
     roster = tuple(Member(agent.name, agent.identity.key) for agent in agents)
     engine = Metered(InProcess({seat: agent.receive for seat, agent in enumerate(agents)}))
     accounts = tuple(agent.identity.address for agent in agents)
-    book = None if chain is None else Book(chain, identity, accounts, run.path / "coordinator")
+    book = None if chain is None else Book(chain, identity, accounts, run, recipe.ledger.defence)
     coordinator = Coordinator(recipe, run, identity, roster, book)
     coordinator.open(engine, family, first)
     return Training(recipe, family, run, agents, engine, coordinator)

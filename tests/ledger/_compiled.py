@@ -1,12 +1,14 @@
 """Contracts that only tests need, compiled where vyper is: a door to the modules' inner functions, a hostile token."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from eth_abi.abi import decode, encode
-from ledger._consortium import identity
 
 from commonprior.ledger.contract import Artefact
+
+from ._consortium import identity
 
 HERE = Path(__file__).parent
 CONTRACTS = HERE.parents[1] / "contracts"
@@ -21,11 +23,12 @@ def compiled(name):
 
     bundle = FilesystemInputBundle([HERE, CONTRACTS])
     out = compile_from_file_input(
-        bundle.load_file(f"{name}.vy"), input_bundle=bundle, output_formats=["abi", "bytecode"],
+        bundle.load_file(f"{name}.vy"), input_bundle=bundle, output_formats=["abi", "bytecode", "bytecode_runtime"],
         settings=Settings(evm_version="cancun", optimize=OptimizationLevel.GAS),
     )  # fmt: skip
+    runtime = bytes.fromhex(out["bytecode_runtime"][2:])
     return Artefact({"contract": name, "bytecode": out["bytecode"][2:], "abi": out["abi"],
-                     "runtime_bytes": 0, "runtime_sha256": ""})  # fmt: skip
+                     "runtime_bytes": len(runtime), "runtime_sha256": sha256(runtime).hexdigest()})  # fmt: skip
 
 
 class Deployed:

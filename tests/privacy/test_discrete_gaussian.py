@@ -232,7 +232,7 @@ def test_the_scale_is_the_finest_that_fits():
         ({"clip": 1.0, "noise": -0.1}, "noise = -0.1: expected a multiplier"),
         ({"clip": 1.0, "noise": math.nan}, "noise = nan"),
         ({"clip": 1.0, "bound": -1.0}, "bound = -1.0"),
-        ({"clip": 1.0, "bytes": 3}, "bytes = 3: expected 2, 4 or 8"),
+        ({"clip": 1.0, "bytes": 3}, "bytes = 3: expected 1, 2, 4 or 8"),
         ({"clip": 1.0, "per": "sample"}, "per = 'sample'"),
     ],
 )

@@ -61,6 +61,10 @@ class Chain(Protocol):
         """Return the newest block."""
         ...
 
+    def wait(self, until: int) -> None:
+        """Wait until the next block's time is `until` or later."""
+        ...
+
     def nonce(self, account: bytes) -> int:
         """Return how many transactions an account has sent."""
         ...

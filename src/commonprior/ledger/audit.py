@@ -16,11 +16,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commonprior.accountant import Spend, nothing_spent, spend_of
-from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
+from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
 from commonprior.appendlog import read_records
-from commonprior.ballot import Ballot, Place
+from commonprior.ballot import NOTHING, Place
 from commonprior.canonical import digest
 from commonprior.entry import (
     NO_HEAD,
@@ -43,14 +44,16 @@ from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.onchain import Entered, entered
+from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rpc import Rpc
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Mechanism, Release
-from commonprior.recipe import Recipe, read_toml, recipe_from
+from commonprior.publicround import summed_of
+from commonprior.recipe import Ledger, Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import Session
 from commonprior.sums import WHOLE, Grouping
-from commonprior.tables import without_none
+from commonprior.tables import build, without_none
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def _entered(run: RunFolder, opening: Opening | None) -> int:
         votes = [signature for _, signature in sorted(votes_of(record, place))][:MOST_BALLOTS]
         if data != there.entry or votes != list(there.ballots) or entry.prior != there.prior:
             raise JournalError(f"record {number} of the ledger is not entry {number} of the journal")
-        if isinstance(entry, Round) and entry.block != there.after:
+        known = {there.after} if place.mode == "hidden" else set(getattr(chain, "hashes", [b""]))
+        if isinstance(entry, Round) and entry.block not in known:
             raise JournalError(f"entry {number} names another newest block than the chain had when it was entered")
     _compare(contracts, digest(opening.encode()), [record.prior for record in found])
     return len(found) - 1
@@ -173,6 +177,8 @@ class _Audit:
         self._rounds = self._recomputed = 0
         self._spent: Spend | None = None
         self._last: Round | None = None
+        self._published: Published | None = None
+        self._judged = (NOTHING, b"")  # of a round of public deltas: its contributors' names, everybody's scores
 
     @property
     def finished(self) -> bool:
@@ -200,15 +206,24 @@ class _Audit:
         place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
         if opening is None or place is None:
             raise JournalError("the opening names no ledger")
-        vote = self._ballot(entry, opening).digest(place.counter)
+        if len({bytes(row) for row in record.scores}) > 1:
+            raise JournalError("its ballots have different scores, though all sites compute the same")
+        self._judged = record.names, next(iter(record.scores), b"")
+        vote = self._vote(entry, opening, place, record.ballots[0] if record.ballots else b"")
         voters = [signer_of(vote, signature) for signature in record.ballots]
         if None in voters or not set(voters) <= set(place.accounts):
             raise JournalError("a ballot of no account of the run")
         return tuple((place.accounts.index(who), s) for who, s in zip(voters, record.ballots, strict=True) if who)
 
-    def _ballot(self, entry: Entry, opening: Opening) -> Ballot:
-        run = digest(opening.encode())
-        return opening_ballot(entry) if isinstance(entry, Opening) else round_ballot(run, entry)
+    def _vote(self, entry: Entry, opening: Opening, place: Place, first: bytes) -> bytes:
+        """Return what the ballots sign. The contract counts its own attempts, no more than the sites: `first` shows."""
+        if isinstance(entry, Opening):
+            return opening_ballot(entry).digest(place.counter)
+        run, attempts = digest(opening.encode()), [entry.attempt]
+        if place.mode == "public":
+            attempts = range(entry.attempt + 1)
+        votes = [round_ballot(run, entry, n, *self._judged).digest(place.counter) for n in attempts]
+        return next((vote for vote in votes if signer_of(vote, first) in place.accounts), votes[-1])
 
     def _count(self, entry: Entry, ballots: Signatures) -> None:
         """Check every ballot, and that two thirds of the members cast theirs."""
@@ -217,7 +232,7 @@ class _Audit:
             if ballots:
                 raise JournalError("it carries ballots, though the run has no ledger")
             return
-        vote = self._ballot(entry, opening).digest(place.counter)
+        vote = self._vote(entry, opening, place, ballots[0][1] if ballots else b"")
         seats = [seat for seat, _ in ballots]
         if seats != sorted(set(seats)) and self._run is not None:
             raise JournalError("its ballots are not in the order of their seats, each once")
@@ -277,10 +292,13 @@ class _Audit:
         if entry.base != self._base:
             raise JournalError("it does not start from the prior before it")
         session = entry.session(opening)
-        check_agreement(session, self._grouping(entry), entry)
+        public = self._place is not None and self._place.mode == "public"
+        if not public:
+            check_agreement(session, self._grouping(entry), entry)
         signed = signers(data, signatures, opening.roster)
         if self._run is not None and len(signed) < session.threshold:
             raise JournalError(f"the entry: signed by {len(signed)} sites, expected {session.threshold}")
+        self._public(entry)
         self._recompute(entry, opening, session)
         self._rounds, self._last = entry.round, entry
 
@@ -299,7 +317,7 @@ class _Audit:
             mechanism, length = mechanism.resume(self._prior.state), recipe.learner.length(self._prior)
         grouping = recipe.sum.grouping
         release = release_of(grouping, len(opening.roster), opening.dropouts, opening.colluders, length,
-                             recipe.schedule.tasks_per_site)  # fmt: skip
+                             recipe.schedule.tasks_per_site, recipe.public)  # fmt: skip
         # Without its prior, the mechanism of a round is known only where it stays what the recipe says.
         if self._prior is not None or (mechanism.width(length) == length and not mechanism.state()):
             self._account(entry, mechanism, release)
@@ -309,13 +327,36 @@ class _Audit:
         if (entry.length, entry.encoding) != (mechanism.width(length), mechanism.encoding(release)):
             raise JournalError("its length or encoding is not what the prior and the mechanism make")
         try:
-            summed = read_sum(file.read_bytes(), session, grouping, entry, release)
+            summed = self._summed(file.read_bytes(), entry, session, grouping, release)
         except ProtocolError:
             raise JournalError(f"{file} is not the sum that the entry names") from None
         self._prior, _ = new_prior(recipe.learner, mechanism, grouping, self._prior, entry.encoding, summed)
         if self._prior.hash() != entry.prior:
             raise JournalError("its sum makes another prior than the one it names")
         self._recomputed += 1
+
+    def _summed(self, data: bytes, entry: Round, session: Session, grouping: Grouping, release: Release) -> Summed:
+        if self._published is None:
+            return read_sum(data, session, grouping, entry, release)
+        return summed_of(self._published, session.length, release)
+
+    def _public(self, entry: Round) -> None:
+        """Take up what a round of public deltas published: it is a part of the record."""
+        self._published = None
+        if self._run is None or self._place is None or self._opening is None or self._place.mode != "public":
+            return
+        file = self._run.sum_of(entry.round)
+        if not file.exists():
+            raise JournalError(f"{file}: is missing, though public deltas are a part of the record")
+        data = file.read_bytes()
+        if digest(data) != entry.sum:
+            raise JournalError(f"{file} is not what the entry names")
+        table: dict[str, Any] = self._opening.recipe.get("ledger", {})
+        layers = build(Ledger, table, "the recorded recipe").defence  # by itself: other parts may not be here
+        published = read_published(data, self._place, layers)
+        if (entry.survivors, entry.commitments, entry.consistency) != (published.survivors, (), ()):
+            raise JournalError("it names others than those whom its published updates lead to")
+        self._published, self._judged = published, (published.names, published.row)
 
     def _account(self, entry: Round, mechanism: Mechanism, release: Release) -> None:
         unit = mechanism.unit

@@ -7,24 +7,28 @@ whatever is interrupted is entered the next time; the contract takes each round 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from commonprior.appendlog import write_whole
 from commonprior.ballot import Place
 from commonprior.canonical import digest
+from commonprior.defence.layers import Layers
 from commonprior.entry import Opening, Round, family_of, read_ballots, read_entry, read_record
-from commonprior.errors import LedgerError, RecipeError
+from commonprior.errors import LedgerError, ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.ledger import Chain
-from commonprior.ledger.client import HIDDEN, MOST_BALLOTS, MOST_MEMBERS, Contracts, Signed, Terms
+from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
+from commonprior.ledger.public import SMALL, PublicRounds, Update
+from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rpc import Rpc
 from commonprior.recipe import Ledger, Recipe
 from commonprior.round import Poll
 from commonprior.runfolder import RunFolder
+from commonprior.session import Seat
 
 NODE = "COMMONPRIOR_RPC"
 """The environment variable with the address of a node. It may hold a password: it is written nowhere."""
@@ -56,12 +60,18 @@ def node() -> str:
 class Book:
     """The coordinator's side. `accounts` are the sites', seat by seat; the first 96 are the members who vote."""
 
-    def __init__(self, chain: Chain, coordinator: Identity, accounts: Sequence[bytes], folder: Path) -> None:
+    def __init__(
+        self, chain: Chain, coordinator: Identity, accounts: Sequence[bytes], run: RunFolder, layers: Layers
+    ) -> None:
         self._chain, self._coordinator, self._accounts = chain, coordinator, tuple(accounts)
-        self._deployed = folder / "contracts.json"
+        self._run, self._layers = run, layers
+        self._deployed = run.path / "coordinator" / "contracts.json"
 
-    def found(self, recipe: Recipe) -> Place:
-        """Return where a new run is recorded; make the contracts where there are none yet."""
+    def found(self, recipe: Recipe, width: int, limit: int) -> Place:
+        """Return where a new run is recorded; make the contracts where there are none yet.
+
+        `width` is how many integers an update has, `limit` how large one may be.
+        """
         members, schedule = self._accounts[:MOST_MEMBERS], recipe.schedule
         present, needed = min(len(members) - schedule.dropouts, MOST_BALLOTS), -(-2 * len(members) // 3)
         if present < needed:
@@ -69,10 +79,15 @@ class Book:
                 f"schedule.dropouts = {schedule.dropouts}: with {len(members)} members {present} ballots are left, and "
                 f'a round needs {needed}; allow fewer dropouts, or say kind = "none" under [ledger]'
             )
-        contracts = self._contracts(recipe.ledger, members)
-        return Place(recipe.ledger.kind, recipe.ledger.mode, self._chain.number, contracts.addresses, self._accounts)
+        terms = _public_terms(recipe, len(members), width, limit) if recipe.public else ()
+        seconds = terms[2] if terms else 0
+        contracts = self._contracts(recipe.ledger, members, Rules(notice=max(Rules().notice, 12 * seconds)))
+        return Place(
+            recipe.ledger.kind, recipe.ledger.mode, self._chain.number, contracts.addresses, self._accounts, terms,
+            self._coordinator.address if terms else b"",
+        )  # fmt: skip
 
-    def _contracts(self, ledger: Ledger, members: Sequence[bytes]) -> Contracts:
+    def _contracts(self, ledger: Ledger, members: Sequence[bytes], rules: Rules) -> Contracts:
         named = [bytes.fromhex(a[2:]) for a in ledger.contracts]
         if not named and self._deployed.exists() and ledger.kind == "rpc":
             named = [bytes.fromhex(a) for a in json.loads(self._deployed.read_text())]
@@ -80,7 +95,7 @@ class Book:
             contracts = Contracts(self._chain, tuple(named))
             contracts.check()
             return contracts
-        contracts = Contracts.deploy(self._chain, self._coordinator, members)
+        contracts = Contracts.deploy(self._chain, self._coordinator, members, rules)
         write_whole(self._deployed, json.dumps([a.hex() for a in contracts.addresses]).encode())
         return contracts
 
@@ -104,7 +119,7 @@ class Book:
         if standing is None:
             contracts.begin(
                 self._coordinator, family_of(opening), opening.recipe_hash, opening.prior, opening.encode(),
-                Terms(HIDDEN), bytes(20), votes_of(records[0], place),
+                Terms(*place.contract_terms), place.proposer.rjust(20, b"\0"), votes_of(records[0], place),
             )  # fmt: skip
             standing = contracts.standing(run)
         done = standing.rounds if standing is not None else 0
@@ -116,8 +131,72 @@ class Book:
         for record in records[done + 1 :]:
             data = read_record(record)[0]
             entry = read_entry(data)
-            if isinstance(entry, Round):
+            if isinstance(entry, Round) and place.mode == "hidden":
                 contracts.record(self._coordinator, run, entry.attempt, entry.prior, data, votes_of(record, place))
+            elif isinstance(entry, Round):
+                published = read_published(self._run.sum_of(entry.round).read_bytes(), place, self._layers)
+                ballots = {who: (published.row, signature) for who, signature in votes_of(record, place)}
+                stage = self.stage(opening)
+                stage.close_commitments()
+                stage.close_reveals(len(published.updates))
+                PublicRounds(contracts, run).finalise(
+                    self._coordinator, published.updates, published.taken, entry.prior, data, ballots
+                )
+
+    def stage(self, opening: Opening) -> ChainStage:
+        """Return the contracts' side of a round of public deltas."""
+        place = Place.read(opening.ledger, len(opening.roster))
+        if place is None:
+            raise LedgerError("the run was opened without a ledger: its deltas cannot be public")
+        return ChainStage(self._chain, self._coordinator, place, digest(opening.encode()))
+
+
+class ChainStage:
+    """What a round of public deltas asks of the contracts."""
+
+    def __init__(self, chain: Chain, coordinator: Identity, place: Place, run: bytes) -> None:
+        self._chain, self._coordinator, self._place = chain, coordinator, place
+        self._contracts = Contracts(chain, place.addresses)
+        self._rounds, self._run = PublicRounds(self._contracts, run), run
+
+    def open(self) -> int:
+        """Open the next attempt, waiting for the end of one that is under way; return its number on the chain."""
+        current = self._contracts.current(self._run)
+        if current.phase != 0:
+            self._chain.wait(current.opened + sum(self._place.terms[2:5]))
+        return self._rounds.open(self._coordinator).current.attempt
+
+    def committed(self, seat: Seat, delta: bytes, salt: bytes) -> bool:
+        """Say whether this is the update that a seat committed to."""
+        return self._rounds.is_committed(self._rounds.attempt(), Update(self._place.accounts[seat], delta, salt))
+
+    def newest(self) -> bytes:
+        """Return the hash of an embedded chain's newest block; nothing of another's."""
+        return self._chain.head().hash if self._place.kind == "embedded" else b""
+
+    def close_commitments(self) -> None:
+        """Wait until nobody can commit any more."""
+        self._chain.wait(self._contracts.current(self._run).opened + self._place.terms[2])
+
+    def close_reveals(self, published: int) -> None:
+        """Unless all who committed have published, wait until nobody can reveal any more."""
+        current = self._contracts.current(self._run)
+        if published < current.committed:
+            self._chain.wait(current.opened + self._place.terms[2] + self._place.terms[3])
+
+
+def _public_terms(recipe: Recipe, members: int, width: int, limit: int) -> tuple[int, ...]:
+    """Return the terms of a run of public deltas; raise `RecipeError` for updates that the contract cannot average."""
+    if width > SMALL:
+        raise RecipeError(f'ledger.mode = "public": an update of {width} numbers, the contract averages at most '
+                          f"{SMALL}; take a smaller learner, or a mechanism.sparsity that keeps fewer")  # fmt: skip
+    if limit > 127:
+        raise RecipeError(f'ledger.mode = "public": an update has numbers up to {limit}, public deltas are int8; say '
+                          f"mechanism.bytes = 1")  # fmt: skip
+    # A block of an embedded chain takes a second at least, and each site commits in one of its own.
+    seconds = max(math.ceil(recipe.schedule.deadline), 4 * members)
+    least = max(1, (members - recipe.schedule.dropouts) // 2)
+    return -(-width // 32), least, seconds, seconds, seconds, recipe.ledger.bond
 
 
 class ChainRegistry:
@@ -148,6 +227,34 @@ class ChainRegistry:
     def newest(self) -> bytes:
         """Return the hash of the newest block."""
         return self._chain.head().hash
+
+    def stake(self, place: Place, identity: Identity) -> None:
+        """Deposit what a run of public deltas asks for, unless it is there."""
+        contracts, bond = Contracts(self._chain, place.addresses), place.terms[5]
+        missing = bond - contracts.read("Quorum", "deposits", identity.address)
+        if missing > 0:
+            contracts.write(identity, "Token", "approve", contracts.address("Quorum"), missing)
+            contracts.write(identity, "Quorum", "deposit", missing)
+
+    def commit(self, place: Place, run: bytes, identity: Identity, delta: bytes, salt: bytes) -> None:
+        """Commit to a public delta from one's own account, once."""
+        rounds = PublicRounds(Contracts(self._chain, place.addresses), run)
+        attempt, update = rounds.attempt(), Update(identity.address, delta, salt)
+        if not rounds.is_committed(attempt, update):
+            rounds.commit(identity, attempt, update)
+
+    def attempt(self, place: Place, run: bytes) -> int:
+        """Return the contract's number of the attempt under way."""
+        return Contracts(self._chain, place.addresses).current(run).attempt
+
+    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, committed: bool) -> Published:
+        """Return what follows from a round's published bytes, checked against the commitments on the chain."""
+        rounds = PublicRounds(Contracts(self._chain, place.addresses), run)
+        published, attempt = read_published(data, place, layers), rounds.attempt()
+        for update in published.updates if committed else ():
+            if not rounds.is_committed(attempt, update):
+                raise ProtocolError(f"0x{update.who.hex()} committed to another update than the published one")
+        return published
 
 
 def votes_of(record: bytes, place: Place) -> Signed:

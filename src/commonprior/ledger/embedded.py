@@ -55,7 +55,7 @@ class Embedded:
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._clock, self._path = clock, path
-        self._head = _FIRST
+        self._head, self._not_before = _FIRST, 0
         self._nonces: dict[bytes, int] = {}
         self.receipts: list[Receipt] = []
         self.transactions: list[Transaction] = []
@@ -63,11 +63,15 @@ class Embedded:
         self._log = None if path is None else AppendLog(path)
         self._evm = pyrevm.EVM(spec_id="CANCUN", env=pyrevm.Env(cfg=pyrevm.CfgEnv(chain_id=CHAIN)))
         for record in self._log or ():
-            self._replay(read_block(record))
+            self._replay(record)
 
     def head(self) -> Block:
         """Return the newest block."""
         return self._head
+
+    def wait(self, until: int) -> None:
+        """Let the next block be of this time or later: this chain's clock is its owner's, and proves nothing."""
+        self._not_before = max(self._not_before, until)
 
     def nonce(self, account: bytes) -> int:
         """Return how many transactions an account has sent."""
@@ -81,7 +85,7 @@ class Embedded:
     def send_raw(self, raw: bytes) -> Receipt:
         """Run a signed transaction, and wait until the disk has it."""
         transaction, sender = self._checked(raw)
-        block = Block(self._head.number + 1, b"", max(self._head.time + 1, int(self._clock())))
+        block = Block(self._head.number + 1, b"", max(self._head.time + 1, int(self._clock()), self._not_before))
         output, ok = self._run(transaction, sender, block)
         if not ok:
             raise LedgerError(reason_of(output))
@@ -126,10 +130,11 @@ class Embedded:
             hasher.update(address + slot.to_bytes(32, "big") + value.to_bytes(32, "big"))
         return hasher.digest()
 
-    def _replay(self, written: Written) -> None:
+    def _replay(self, record: bytes) -> None:
         number = self._head.number + 1
         where = f"{self._path}: block {number}"
         try:
+            written = read_block(record)
             transaction, sender = self._checked(written.raw)
         except (LedgerError, MalformedMessage) as error:
             raise JournalError(f"{where} does not hold: {error}") from None

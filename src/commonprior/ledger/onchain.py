@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from commonprior.ballot import NOTHING
 from commonprior.canonical import digest
 from commonprior.errors import JournalError
 from commonprior.ledger import Chain
-from commonprior.ledger.client import Contracts
+from commonprior.ledger.client import Contracts, names_of
 from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.rpc import Rpc
 
 
 class Entered(NamedTuple):
-    """A record as it was entered: its bytes, the attempt, the prior, the ballots (in order of their accounts), and the
-    hash of the block before the one that it is in (of an embedded chain; else empty).
+    """A record as it was entered: its bytes, the prior, the ballots (in order of their accounts), and the hash of the
+    block before the one that it is in (of an embedded chain; else empty). Of public deltas also the hash of the
+    contributors' names and the scores, a row a ballot.
     """
 
     entry: bytes
-    attempt: int
     prior: bytes
     ballots: Sequence[bytes]
     after: bytes
+    names: bytes = NOTHING
+    scores: Sequence[bytes] = ()
 
 
 def entered(contracts: Contracts, run: bytes) -> list[Entered]:
@@ -33,13 +36,16 @@ def entered(contracts: Contracts, run: bytes) -> list[Entered]:
         name, values = artefact("Rounds").call_of(data)
         if name == "begin":
             _, _, prior, entry, _, _, ballots = values
-            found = Entered(entry, 0, prior, ballots, after)
+            found = Entered(entry, prior, ballots, after)
         elif name == "record" and values[0] == run:
-            _, attempt, prior, entry, ballots = values
-            found = Entered(entry, attempt, prior, ballots, after)
+            _, _, prior, entry, ballots = values
+            found = Entered(entry, prior, ballots, after)
+        elif name == "finalise" and values[0] == run:
+            _, prior, entry, _, who, _, _, _, _, _, ballots, scores = values
+            found = Entered(entry, prior, ballots, after, names_of([bytes.fromhex(w[2:]) for w in who]), scores)
         else:
             continue
-        if name == "record" or digest(entry) == run:
+        if name != "begin" or digest(found.entry) == run:
             out.append(found)
     return out
 

@@ -9,6 +9,7 @@ for bit: floor(S / n + 1/2) of int8 numbers, for at most 256 contributors.
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,6 +136,11 @@ class PublicRounds:
         return self._contracts.write(
             sender, "Rounds", "commit", self._run, update.commitment(attempt.key, attempt.base)
         )
+
+    def is_committed(self, attempt: Attempt, update: Update) -> bool:
+        """Say whether an update is what its contributor committed to."""
+        found = self._contracts.read("Rounds", "commit_of", attempt.key, update.who)
+        return hmac.compare_digest(found, update.commitment(attempt.key, attempt.base))
 
     def reveal(self, sender: Identity, update: Update) -> Receipt:
         """Show one's update (a large one: its root), so that nobody can leave it out."""

@@ -39,7 +39,6 @@ class Rpc:
         self._number, self._confirmations, self._patience, self._sent = number, confirmations, patience, sent
         self._where = url.split("@")[-1].split("?")[0]  # without what may be a secret
         self._request = _transport(url, min(patience, 30.0))
-        self._nonces: dict[bytes, int] = {}
         answered = int(self._ask("eth_chainId"), 16)
         if answered != number:
             raise LedgerError(f"{self._where}: is on chain {answered}, expected {number}: name a node of that chain")
@@ -53,6 +52,11 @@ class Rpc:
         """Return the newest block."""
         block = self._ask("eth_getBlockByNumber", "latest", False)
         return Block(int(block["number"], 16), _bytes(block["hash"]), int(block["timestamp"], 16))
+
+    def wait(self, until: int) -> None:
+        """Sleep until this machine's clock says so; a chain whose blocks are later already is not waited for."""
+        while max(time.time(), self.head().time) < until:
+            time.sleep(min(1.0, max(0.05, until - time.time())))
 
     def nonce(self, account: bytes) -> int:
         """Return how many transactions an account has sent, those that wait for a block included."""
@@ -74,12 +78,9 @@ class Rpc:
             raise LedgerError(f"the transaction needs {gas} gas, at most {MOST_GAS}: send it in pages")
         base = int(self._ask("eth_getBlockByNumber", "latest", False).get("baseFeePerGas", "0x0"), 16)
         tip = 0 if base == 0 else 10**9
-        nonce = max(self.nonce(sender.address), self._nonces.get(sender.address, 0))
+        nonce = self.nonce(sender.address)  # the node's: what was sent before may have been reorganised away
         limit = min(gas + gas // 4, MOST_GAS)
-        raw = Transaction(self._number, nonce, tip, 2 * base + tip, limit, to, data).sign(sender)
-        receipt = self.send_raw(raw)
-        self._nonces[sender.address] = nonce + 1
-        return receipt
+        return self.send_raw(Transaction(self._number, nonce, tip, 2 * base + tip, limit, to, data).sign(sender))
 
     def send_raw(self, raw: bytes) -> Receipt:
         """Send a signed transaction, or look up what became of it."""

@@ -32,10 +32,14 @@ _CLIP, _ROUND = "mechanism/clip", "mechanism/round"
 _RESIDUAL = "residual"
 
 
-_ROOM = {2: 2**15, 4: 2**30, 8: 2**63}
-"""By the bytes of a number, what parties · limit stays below. Four bytes give up one bit of their range, so that the
+_ROOM = {1: 2**15, 2: 2**15, 4: 2**30, 8: 2**63}
+"""By the bytes of a number, what parties · limit stays below; their sum takes at least two. Four bytes give up one bit of their range, so that the
 sums fit half of 2^31 - 1, the field in which a committee shares them: one encoding for every secure sum.
 """
+
+
+_INT8 = 127
+"""In one byte a site's integer is an int8, which a contract can average in the open."""
 
 
 class _Grid(NamedTuple):
@@ -66,7 +70,7 @@ class AdditiveNoise(Mechanism):
     """
 
     per: Literal["task", "site"]
-    bytes: Literal[2, 4, 8]
+    bytes: Literal[1, 2, 4, 8]
     bound: float
     feedback: bool
     sparsity: Sparsity | None
@@ -266,7 +270,7 @@ class AdditiveNoise(Mechanism):
 
     def _encoding(self, release: Release, grid: _Grid, count: Count | None) -> Encoding:
         limit = max(grid.limit, count.limit if count else 0)
-        return Encoding(release.parties, grid.fraction, limit, self.bytes)
+        return Encoding(release.parties, grid.fraction, limit, max(2, self.bytes))
 
     def _grid(self, release: Release) -> _Grid:
         """Return the finest grid that cannot wrap; raise `RecipeError` where even the coarsest useful one would."""
@@ -281,6 +285,7 @@ class AdditiveNoise(Mechanism):
                 math.ldexp(self.clip, fraction) <= _FINEST
                 and grid.variance <= LARGEST_VARIANCE
                 and release.parties * grid.limit < _ROOM[self.bytes]
+                and (self.bytes > 1 or grid.limit <= _INT8)
             ):
                 return grid
             fraction -= 1
@@ -338,8 +343,10 @@ def check_fields(mechanism: AdditiveNoise) -> None:
         raise RecipeError(f"mechanism.bound = {m.bound}: expected a size from 1e-30, or 0 for the clip alone")
     if m.per not in ("task", "site"):
         raise RecipeError(f"mechanism.per = {m.per!r}: expected 'task' or 'site'")
-    if m.bytes not in (2, 4, 8):
-        raise RecipeError(f"mechanism.bytes = {m.bytes}: expected 2, 4 or 8")
+    if m.bytes not in (1, 2, 4, 8):
+        raise RecipeError(f"mechanism.bytes = {m.bytes}: expected 1, 2, 4 or 8")
+    if m.bytes == 1 and m.adaptive:
+        raise RecipeError("mechanism.bytes = 1 with an adaptive clip: its count does not fit an int8; take 2 bytes")
     if m.feedback and m.per == "task":
         raise RecipeError(
             "mechanism.feedback = true with per = 'task': what one task left over would travel in another one's row, "

@@ -32,7 +32,7 @@ class DiscreteGaussian(AdditiveNoise):
     clip: float
     noise: float = 0.0
     per: Literal["task", "site"] = "task"
-    bytes: Literal[2, 4, 8] = 4
+    bytes: Literal[1, 2, 4, 8] = 4
     bound: float = 0.0
     feedback: bool = False
     sparsity: Sparsity | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from commonprior.ballot import Place
+from commonprior.defence.layers import Layers
+from commonprior.identity import Identity
 from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism, Release
-from commonprior.session import Session
+from commonprior.session import Seat, Session
 
 
 class Context(NamedTuple):
@@ -28,6 +31,40 @@ class Protected(NamedTuple):
     memory: Tensors
 
 
+class Judged(Protocol):
+    """What follows from the published updates of a round of public deltas (`ledger.published`)."""
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Everybody's numbers, int8 [n, d], in the contract's order."""
+        ...
+
+    @property
+    def row(self) -> bytes:
+        """A byte a contributor: what everybody votes."""
+        ...
+
+    @property
+    def survivors(self) -> tuple[Seat, ...]:
+        """Who is accepted."""
+        ...
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean that the contract computes, int8 [d] and zeros."""
+        ...
+
+    @property
+    def opinions(self) -> Mapping[Seat, tuple[float, ...]]:
+        """What each site said of each contributor."""
+        ...
+
+    @property
+    def names(self) -> bytes:
+        """The hash of the contributors' accounts."""
+        ...
+
+
 class Registry(Protocol):
     """What a site asks a ledger, through a node of its own."""
 
@@ -43,10 +80,30 @@ class Registry(Protocol):
         """Return the hash of the newest block."""
         ...
 
+    def stake(self, place: Place, identity: Identity) -> None:
+        """Deposit what a run of public deltas asks for, unless it is there."""
+        ...
+
+    def commit(self, place: Place, run: bytes, identity: Identity, delta: bytes, salt: bytes) -> None:
+        """Commit to a public delta from one's own account."""
+        ...
+
+    def attempt(self, place: Place, run: bytes) -> int:
+        """Return the contract's number of the attempt under way."""
+        ...
+
+    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, committed: bool) -> Judged:
+        """Return what follows from a round's published bytes, checked against the commitments on the chain."""
+        ...
+
 
 class Contributor(Protocol):
     """Whoever has something to add to the prior."""
 
     def contribute(self, context: Context, mechanism: Mechanism, memory: Tensors) -> Protected:
         """Return clipped, noised integers; raise `PolicyRefusal` rather than give too much."""
+        ...
+
+    def loss(self, context: Context, prior: Prior) -> float:
+        """Return what this contributor's own tasks lose under a prior: the mean negative log-likelihood of a query."""
         ...

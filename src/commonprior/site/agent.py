@@ -12,11 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from commonprior import plugin
 from commonprior.accountant import Spend, charge, spend_of
-from commonprior.aggregation import check_agreement, new_prior, read_sum, release_of
+from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
 from commonprior.ballot import Ballot, Place
-from commonprior.canonical import decode, digest
+from commonprior.canonical import Value, decode, digest
+from commonprior.defence.layers import Layers
 from commonprior.entry import (
     Opening,
     Round,
@@ -38,6 +41,7 @@ from commonprior.session import COORDINATOR, Seat, Session, read_session
 from commonprior.site import Context, Contributor, Protected, Registry
 from commonprior.site.memory import Finished, SiteLog
 from commonprior.site.policy import Policy
+from commonprior.site.publisher import Publisher
 from commonprior.sums import CONSISTENCY, Machine, SecureSum, Step
 
 OPENS_SESSION = ("enrol", "invite")
@@ -51,7 +55,7 @@ class Terms:
     """What a site agreed to before the run: its own copy of everything that decides what leaves it.
 
     `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `ledger` the
-    kind of ledger.
+    kind of ledger, `public` whether updates are shown to everybody, and `defence` how they are judged then.
     """
 
     recipe_hash: bytes
@@ -64,6 +68,8 @@ class Terms:
     epsilon: float
     delta: float
     ledger: str = "none"
+    public: bool = False
+    defence: Layers = field(default_factory=Layers)
 
 
 @dataclass
@@ -74,7 +80,8 @@ class _Attempt:
     mechanism: Mechanism
     release: Release
     protected: Protected
-    machine: Machine
+    machine: Machine | None
+    publisher: Publisher | None
     spend: Spend
     charged: bool = False
     phase: str = ""
@@ -131,6 +138,11 @@ class Agent:
                 if attempt is None or attempt.session.hash != session.hash:
                     raise PolicyRefusal(f"{self.name} is not part of this attempt any more: count it as dropped")
                 attempt.phase = phase
+                if attempt.publisher is not None:
+                    said, body = self._public(attempt, attempt.publisher, phase, frame.body)
+                    return [seal(self.identity, session, said, seat, COORDINATOR, body)]
+                if attempt.machine is None:
+                    raise MalformedMessage(f"{phase}: no phase of this round")
                 start = time.perf_counter()
                 step = attempt.machine.receive(COORDINATOR, data)
                 self.seconds["masking"] += time.perf_counter() - start
@@ -195,6 +207,10 @@ class Agent:
             raise PolicyRefusal(f"{self.name}'s account is 0x{self.identity.address.hex()}, the opening names "
                                 f"0x{place.accounts[seat].hex()}")  # fmt: skip
         self.registry.check(place)
+        if (place.mode == "public") != self.terms.public:
+            raise PolicyRefusal(f"{self.name} agreed to {'public' if self.terms.public else 'hidden'} deltas")
+        if self.terms.public:
+            self.registry.stake(place, self.identity)
 
     def _place(self, session: Session) -> Place | None:
         return Place.read(self.log.ledger(), len(session.roster))
@@ -243,9 +259,44 @@ class Agent:
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
         protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
-        machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
-        self._attempt = _Attempt(session, seat, prior, mechanism, release, protected, machine, spend)
+        machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers)
+        if publisher is None:
+            machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
+        self._attempt = _Attempt(session, seat, prior, mechanism, release, protected, machine, publisher, spend)
         return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
+
+    def _publisher(self, context: Context, seat: Seat, mechanism: Mechanism, integers: np.ndarray) -> Publisher | None:
+        """Return what publishes an update, where updates are public; nothing else may."""
+        session, prior, terms = context.session, context.prior, self.terms
+        place, opening = self._place(session), self.log.finished_at(0)
+        if not terms.public:
+            return None
+        if place is None or opening is None or self.registry is None:
+            raise PolicyRefusal(f"{self.name} publishes its updates through a ledger, and this run has none")
+
+        def losses(moves: np.ndarray) -> np.ndarray:
+            means = [mechanism.mean(m[: session.length], session.encoding, context.release, 1) for m in moves]
+            priors = [terms.learner.apply(prior, mean, None) for mean in means]
+            return np.asarray([self.contributor.loss(context, p) for p in priors])
+
+        return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
+                         losses if mechanism.noise == 0 else None)  # fmt: skip
+
+    def _public(self, attempt: _Attempt, publisher: Publisher, phase: str, body: Value) -> tuple[str, Value]:
+        """Take one phase of a round of public deltas: the spend is on the disk before the delta leaves."""
+        match phase, body:
+            case "commit", None:
+                publisher.commit()
+                return "committed", None
+            case "publish", None:
+                if not attempt.charged:
+                    self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
+                    attempt.charged = True
+                return "published", publisher.publish()
+            case "opine", {"published": bytes() as published}:
+                return "opinion", publisher.opine(published)
+            case _:
+                raise MalformedMessage(f"{phase}: no phase of a round of public deltas")
 
     def _perform(self, attempt: _Attempt, step: Step) -> Sequence[bytes]:
         """Do what the machine wants, in its order: the spend is on the disk before the sealed bytes leave, once."""
@@ -284,9 +335,16 @@ class Agent:
         embedded = place is not None and place.kind == "embedded" and self.registry is not None
         if entry.block != (self.registry.newest() if embedded and self.registry is not None else b""):
             raise ProtocolError("the entry names another newest block than the chain's")
-        grouping = self.terms.sum.grouping
-        check_agreement(session, grouping, entry)
-        summed = read_sum(total, session, grouping, entry, attempt.release)
+        grouping, public = self.terms.sum.grouping, None
+        if attempt.publisher is None:
+            check_agreement(session, grouping, entry)
+            summed = read_sum(total, session, grouping, entry, attempt.release)
+        else:
+            if digest(total) != entry.sum:
+                raise ProtocolError("the published bytes are not those that the entry names")
+            mean, public = attempt.publisher.check(session, entry, total)
+            count = len(entry.survivors)
+            summed = Summed((mean.astype(np.int64) * count)[None], attempt.release, (count,))
         new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
         if new.hash() != entry.prior:
             raise ProtocolError("the entry names another prior than the one that its sum makes")
@@ -294,7 +352,8 @@ class Agent:
             Finished(session.round, digest(data), entry.prior, session.attempt),
             attempt.protected if attempt.seat in entry.survivors else None,
         )
-        return data, round_ballot(opening.head, entry) if place is not None and opening is not None else None
+        hidden = round_ballot(opening.head, entry) if place is not None and opening is not None else None
+        return data, public or hidden
 
     def _finish(self, finished: Finished, protected: Protected | None) -> None:
         before = self.log.finished_at(finished.round)
@@ -397,7 +456,8 @@ class Agent:
 
     def _release(self, session: Session, prior: Prior) -> Release:
         grouping, length = self.terms.sum.grouping, self.terms.learner.length(prior)
-        return release_of(grouping, len(session.roster), session.dropouts, session.colluders, length, self.terms.rows)
+        return release_of(grouping, len(session.roster), session.dropouts, session.colluders, length, self.terms.rows,
+                          self.terms.public)  # fmt: skip
 
 
 def _fixed_by(session: Session) -> bytes:

@@ -7,14 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 
 from commonprior.learners import Learner
-from commonprior.prior import Tensors
+from commonprior.predictor import LearnedPrior, predict_tasks
+from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism
 from commonprior.sampling import generator, learning_key, sample_tasks
 from commonprior.site import Context, Protected
-from commonprior.task import Pool, TaskSpec
+from commonprior.task import Pool, TaskSpec, log_likelihood
 
 _LEARNER, _MECHANISM = "learner/", "mechanism/"
 
@@ -56,6 +58,18 @@ class Laboratory:
             **{_LEARNER + name: np.asarray(value) for name, value in learned.items()},
             **{_MECHANISM + name: np.asarray(value) for name, value in kept.items()},
         })  # fmt: skip
+
+    def loss(self, context: Context, prior: Prior) -> float:
+        """Return the mean negative log-likelihood of this round's validation tasks, the same for every prior."""
+        parts = (context.seed, context.session.round, self.name)
+        rng = generator(*parts, "validation")
+        tasks = sample_tasks(self.pools, rng, context.release.rows, self.shots, self.queries, self.spec.target)
+        keys = jax.random.split(learning_key(*parts, "validation"), len(tasks.query.y))
+        predictor = LearnedPrior(self.learner, prior, self.spec)
+        predictions = predict_tasks(predictor, tasks.support, tasks.query.x, keys)
+        seen = np.asarray(tasks.query.mask, np.float64)
+        scores = np.asarray(jax.vmap(log_likelihood)(predictions, tasks.query), np.float64)
+        return -float(scores.sum() / max(seen.sum(), 1.0))
 
 
 def _part(memory: Tensors, prefix: str) -> Tensors:

@@ -1,0 +1,150 @@
+"""One federated round of public deltas, start to end.
+
+    invite ──> open ──> commit ──> publish ──> opine ──> acknowledge ──> finalise
+    (learn)   (chain)  (each site,  (delta,   (each site  (each site      (the contract
+                        on chain)    salt)     tries all)  checks, votes)  averages)
+
+Everybody sees every update, for good. In return nobody needs to trust whoever runs the rounds: the contract checks the
+updates against what was committed to, counts the ballots and computes the mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from commonprior.aggregation import Summed, new_prior
+from commonprior.canonical import digest
+from commonprior.engines import Engine
+from commonprior.entry import Round, round_ballot
+from commonprior.errors import ProtocolError
+from commonprior.frame import Frame, open_frame
+from commonprior.identity import Identity
+from commonprior.ledger.published import Published, read_published, write_published
+from commonprior.prior import Prior
+from commonprior.privacy import Mechanism, Release
+from commonprior.recipe import Recipe
+from commonprior.round import Conversation, Failed, Outcome, Poll
+from commonprior.session import COORDINATOR, Seat, Session
+
+
+class Stage(Protocol):
+    """What a round of public deltas asks of the contracts."""
+
+    def open(self) -> int:
+        """Open the next attempt, waiting for the end of one that is under way; return its number on the chain."""
+        ...
+
+    def committed(self, seat: Seat, delta: bytes, salt: bytes) -> bool:
+        """Say whether this is the update that a seat committed to."""
+        ...
+
+    def newest(self) -> bytes:
+        """Return the hash of an embedded chain's newest block; nothing of another's."""
+        ...
+
+    def close_commitments(self) -> None:
+        """Wait until nobody can commit any more."""
+        ...
+
+    def close_reveals(self, published: int) -> None:
+        """Unless all who committed have published, wait until nobody can reveal any more."""
+        ...
+
+
+class Public(NamedTuple):
+    """What a public round needs beside a hidden one's."""
+
+    stage: Stage
+    poll: Poll
+    release: Release
+
+
+def run_public_round(
+    recipe: Recipe, mechanism: Mechanism, prior: Prior, record: bytes, session: Session, engine: Engine,
+    coordinator: Identity, spent: tuple[float, float], public: Public,
+) -> Outcome | Failed:  # fmt: skip
+    """Run one attempt at one round; the arguments are those of `run_round`."""
+    poll = public.poll
+    seats = range(len(session.roster))
+    talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
+    invitation = {"session": dataclasses.asdict(session), "prior": prior.encode(), "record": record}
+    joined = _answers(talk, session, "invite", talk.to_all("invite", invitation), "joined")
+    attempt = public.stage.open()
+    committed = _answers(talk, session, "commit", _to(talk, "commit", joined), "committed")
+    public.stage.close_commitments()
+    shown = _updates(_answers(talk, session, "publish", _to(talk, "publish", committed), "published"), public.stage)
+    if len(shown) < session.threshold:
+        return Failed(f"{len(shown)} sites published their updates, expected {session.threshold}", talk.refusals)
+    public.stage.close_reveals(len(shown))
+    body = {"published": write_published(shown, {})}
+    opinions = {
+        seat: tuple(float(g) for g in gains)
+        for seat, gains in _answers(talk, session, "opine", talk.to_all("opine", body), "opinion").items()
+        if seat in shown and isinstance(gains, list) and len(gains) == len(shown)
+    }
+    total = write_published(shown, opinions)
+    try:
+        published = read_published(total, poll.place, recipe.ledger.defence)
+    except ProtocolError as error:
+        return Failed(str(error), talk.refusals)
+    new, following = averaged(recipe, mechanism, prior, session, published, public.release)
+    entry = Round(
+        session.round, session.attempt, session.head, session.base, session.length, session.encoding,
+        published.survivors, (), (), digest(total), new.hash(), mechanism.unit, *spent, (), public.stage.newest(),
+    )  # fmt: skip
+    ballot = round_ballot(poll.run, entry, attempt, published.names, published.row)
+    consents = talk.agree("acknowledge", {"total": total}, entry, (ballot, poll.place))
+    if len(consents.signatures) < session.threshold:
+        return Failed(
+            f"{len(consents.signatures)} sites signed the record, expected {session.threshold}", talk.refusals
+        )
+    return Outcome(new, following, entry, *consents, total, ())
+
+
+def averaged(
+    recipe: Recipe, mechanism: Mechanism, prior: Prior, session: Session, published: Published, release: Release
+) -> tuple[Prior, Mechanism]:
+    """Return the prior that the contract's mean makes, and the next round's mechanism."""
+    summed = summed_of(published, session.length, release)
+    return new_prior(recipe.learner, mechanism, recipe.sum.grouping, prior, session.encoding, summed)
+
+
+def summed_of(published: Published, length: int, release: Release) -> Summed:
+    """Return the mean of the accepted as the sum that it stands for: so many times itself."""
+    count = len(published.survivors)
+    return Summed((published.mean[:length].astype("int64") * count)[None], release, (count,))
+
+
+def _to(talk: Conversation, phase: str, seats: Mapping[Seat, object]) -> dict[Seat, list[bytes]]:
+    return {seat: frames for seat, frames in talk.to_all(phase, None).items() if seat in seats}
+
+
+def _answers(
+    talk: Conversation, session: Session, phase: str, outbox: Mapping[Seat, Sequence[bytes]], expected: str
+) -> dict[Seat, object]:
+    """Hold one phase; return what each seat answered."""
+    out: dict[Seat, object] = {}
+
+    def take(seat: Seat, data: bytes) -> None:
+        frame: Frame = open_frame(data, session, COORDINATOR)
+        if frame.phase != expected or frame.sender != seat:
+            raise ProtocolError(f"seat {seat} answered {phase} with {frame.phase}")
+        out[frame.sender] = frame.body
+
+    talk.hold(phase, outbox, take)
+    return out
+
+
+def _updates(answers: Mapping[Seat, object], stage: Stage) -> dict[Seat, tuple[bytes, bytes]]:
+    """Return the updates that are what their sites committed to."""
+    out: dict[Seat, tuple[bytes, bytes]] = {}
+    for seat, body in answers.items():
+        match body:
+            case {"delta": bytes() as delta, "salt": bytes() as salt, **rest} if not rest:
+                if stage.committed(seat, delta, salt):
+                    out[seat] = delta, salt
+            case _:
+                pass
+    return out
