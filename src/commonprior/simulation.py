@@ -9,7 +9,8 @@ from commonprior.identity import Identity
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
 from commonprior.site import Registry
-from commonprior.site.agent import Agent, Terms
+from commonprior.site.agent import Agent
+from commonprior.site.consent import Terms
 from commonprior.site.laboratory import Laboratory
 from commonprior.site.memory import SiteLog
 from commonprior.site.policy import read_policy, write_policy

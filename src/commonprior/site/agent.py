@@ -6,7 +6,6 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -14,12 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from commonprior import plugin
 from commonprior.accountant import Spend, charge, spend_of
 from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
 from commonprior.ballot import Ballot, Place
 from commonprior.canonical import Value, decode, digest
-from commonprior.defence.layers import Layers
 from commonprior.entry import (
     Opening,
     Round,
@@ -33,43 +30,20 @@ from commonprior.entry import (
 from commonprior.errors import BudgetExhausted, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
-from commonprior.learners import Learner
-from commonprior.networks import Network
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import COORDINATOR, Seat, Session, read_session
 from commonprior.site import Context, Contributor, Protected, Registry
+from commonprior.site.consent import Consent, Terms
 from commonprior.site.memory import Finished, SiteLog
 from commonprior.site.policy import Policy
 from commonprior.site.publisher import Publisher
-from commonprior.sums import CONSISTENCY, Machine, SecureSum, Step
+from commonprior.sums import CONSISTENCY, Machine, Step
 
 OPENS_SESSION = ("enrol", "invite")
 """The phases whose frames bring their session with them."""
 
 _OPENED = "commonprior/opened/1"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a site agreed to before the run: its own copy of everything that decides what leaves it.
-
-    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `ledger` the
-    kind of ledger, `public` whether updates are shown to everybody, and `defence` how they are judged then.
-    """
-
-    recipe_hash: bytes
-    learner: Learner
-    mechanism: Mechanism
-    sum: SecureSum
-    coordinator: bytes
-    rows: int
-    seed: int
-    epsilon: float
-    delta: float
-    ledger: str = "none"
-    public: bool = False
-    defence: Layers = field(default_factory=Layers)
 
 
 @dataclass
@@ -105,6 +79,10 @@ class Agent:
 
     def __post_init__(self) -> None:
         self._attempt: _Attempt | None = None
+
+    @property
+    def _consent(self) -> Consent:
+        return Consent(self.name, self.terms, self.policy, self.trusted)
 
     def receive(self, data: bytes) -> Sequence[bytes]:
         """Take one frame from the coordinator; return what the site answers, nothing to bytes that mean nothing."""
@@ -185,8 +163,8 @@ class Agent:
             session.base,
         ):
             raise ProtocolError("the opening entry and its session disagree")
-        self._check_policy(session)
-        self._check_mechanism(terms.mechanism)
+        self._consent.check_session(session)
+        self._consent.check_mechanism(terms.mechanism)
         place = Place.read(entry.ledger, len(entry.roster))
         self._check_place(place, seat)
         self._finish(Finished(0, digest(data), entry.prior), None)
@@ -232,7 +210,7 @@ class Agent:
         current = self._attempt
         if current is not None and current.session.hash == session.hash:
             return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
-        self._check_policy(session)
+        self._consent.check_session(session)
         if self.log.opened() != _fixed_by(session):
             raise PolicyRefusal(
                 f"{self.name} signed no opening of a run with this coordinator, this roster, {session.dropouts} "
@@ -251,7 +229,7 @@ class Agent:
         mechanism, release = self.terms.mechanism.resume(prior.state), self._release(session, prior)
         if session.round == 1 and mechanism != self.terms.mechanism:
             raise ProtocolError("the first prior moves the mechanism, which has seen nothing yet")
-        self._check_mechanism(mechanism)
+        self._consent.check_mechanism(mechanism)
         if (session.length, session.encoding) != (mechanism.width(release.length), mechanism.encoding(release)):
             raise ProtocolError("the session's length or encoding is not what this prior and mechanism make")
         spend = spend_of(mechanism.spends(release), mechanism.unit)
@@ -312,7 +290,7 @@ class Agent:
             raise PolicyRefusal("no attempt is under way")
         session = attempt.session
         keys = sorted(session.roster[seat].key for seat in seats)
-        self._check_cohort(keys, session.colluders)
+        self._consent.check_cohort(keys, session.colluders)
         if attempt.phase != CONSISTENCY:
             return
         before = self.log.signed_before(session.round)
@@ -399,53 +377,6 @@ class Agent:
         if (own is None or own.head != session.head) and len(agreed) < session.threshold:
             raise PolicyRefusal(f"round {number} is signed by {len(agreed)} sites, expected {session.threshold}")
 
-    def _check_policy(self, session: Session) -> None:
-        terms, policy = self.terms, self.policy
-        if session.recipe != terms.recipe_hash:
-            raise PolicyRefusal(f"{self.name} agreed to another recipe")
-        if terms.sum.insecure and not policy.allow_insecure_sum:
-            raise PolicyRefusal(f"{self.name} takes part in secure sums only: {terms.sum.insecure}")
-        kind = plugin.kind_of(terms.learner)
-        if policy.learners and kind not in policy.learners:
-            raise PolicyRefusal(f"{self.name} does not allow the learner {kind}, only {', '.join(policy.learners)}")
-        for network in _network_kinds(terms.learner):
-            if policy.networks and network not in policy.networks:
-                raise PolicyRefusal(f"{self.name} does not allow the network {network}")
-        self._check_cohort([m.key for m in session.roster], session.colluders)
-        self._check_strangers(session)
-
-    def _check_strangers(self, session: Session) -> None:
-        """Refuse a roster whose unknown sites could, all of them together, break the sum's threshold."""
-        n, g = len(session.roster), session.colluders
-        strangers = n - len(self.trusted.intersection(m.key for m in session.roster))
-        if 2 * session.threshold <= n + g + strangers:
-            raise PolicyRefusal(
-                f"{self.name} does not trust {strangers} of {n} sites: with {g} assumed colluders they could open what "
-                f"{session.threshold} sites can; expected 2 · (sites - dropouts) > sites + colluders + sites that are "
-                f"not trusted, so trust more of them or allow fewer dropouts"
-            )
-
-    def _check_mechanism(self, mechanism: Mechanism) -> None:
-        policy, clip, noise = self.policy, mechanism.clip, mechanism.noise
-        if 0 < policy.maximum_clip < clip:
-            raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
-        if noise < policy.minimum_noise:
-            raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
-        groups = self.terms.sum.grouping.groups
-        if groups > 1 and noise == 0 and not policy.allow_noiseless_groups:
-            raise PolicyRefusal(
-                f"{self.name} wants noise where {groups} groups sum apart: without it, the groups of two rounds differ "
-                f"while the updates hardly do, and so their sums give a site's update away"
-            )
-
-    def _check_cohort(self, keys: Sequence[bytes], colluders: int) -> None:
-        cohort = len(self.trusted.intersection(keys)) - colluders
-        if cohort < self.policy.minimum_cohort:
-            raise PolicyRefusal(
-                f"{self.name} wants {self.policy.minimum_cohort} sites that it trusts in a sum, itself included and "
-                f"{colluders} assumed colluders taken off; here are {cohort}"
-            )
-
     def _check_budget(self, spend: Spend) -> None:
         limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
         spent = self.log.spent_so_far(spend.unit)
@@ -464,11 +395,3 @@ def _fixed_by(session: Session) -> bytes:
     """Return the hash of what an opening fixes for every session of its run."""
     roster = [[member.name, member.key] for member in session.roster]
     return digest([_OPENED, session.run, session.coordinator, roster, session.dropouts, session.colluders])
-
-
-def _network_kinds(learner: Learner) -> list[str]:
-    """Return the kinds of every network that a learner is made of."""
-    if not dataclasses.is_dataclass(learner):
-        return []
-    values = [getattr(learner, f.name) for f in dataclasses.fields(learner)]
-    return [plugin.kind_of(value) for value in values if isinstance(value, Network)]

@@ -23,8 +23,8 @@ Losses = Callable[[np.ndarray], np.ndarray]
 
 @dataclass
 class Publisher:
-    """One attempt. `run` is the hash of the opening; `integers` [d] are the update, `losses` None where it may not speak:
-    what a site says of others' updates is about its own tasks, and no noise hides that.
+    """One attempt. `run` is the hash of the opening; `integers` [d] are the update, `losses` None where it may not
+    speak: what a site says of others' updates is about its own tasks, and no noise hides that.
     """
 
     identity: Identity

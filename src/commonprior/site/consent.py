@@ -1,0 +1,107 @@
+"""What a site agreed to before a run, and what it refuses whatever a coordinator says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from commonprior import plugin
+from commonprior.defence.layers import Layers
+from commonprior.errors import PolicyRefusal
+from commonprior.learners import Learner
+from commonprior.networks import Network
+from commonprior.privacy import Mechanism
+from commonprior.session import Session
+from commonprior.site.policy import Policy
+from commonprior.sums import SecureSum
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a site agreed to before the run: its own copy of everything that decides what leaves it.
+
+    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `ledger` the
+    kind of ledger, `public` whether updates are shown to everybody, and `defence` how they are judged then.
+    """
+
+    recipe_hash: bytes
+    learner: Learner
+    mechanism: Mechanism
+    sum: SecureSum
+    coordinator: bytes
+    rows: int
+    seed: int
+    epsilon: float
+    delta: float
+    ledger: str = "none"
+    public: bool = False
+    defence: Layers = field(default_factory=Layers)
+
+
+@dataclass
+class Consent:
+    """A site's own policy, applied to what a coordinator proposes. `trusted` are the keys that it counts."""
+
+    name: str
+    terms: Terms
+    policy: Policy
+    trusted: frozenset[bytes]
+
+    def check_session(self, session: Session) -> None:
+        """Refuse another recipe, an insecure sum, an unknown learner or network, a small or a strange roster."""
+        terms, policy = self.terms, self.policy
+        if session.recipe != terms.recipe_hash:
+            raise PolicyRefusal(f"{self.name} agreed to another recipe")
+        if terms.sum.insecure and not policy.allow_insecure_sum:
+            raise PolicyRefusal(f"{self.name} takes part in secure sums only: {terms.sum.insecure}")
+        kind = plugin.kind_of(terms.learner)
+        if policy.learners and kind not in policy.learners:
+            raise PolicyRefusal(f"{self.name} does not allow the learner {kind}, only {', '.join(policy.learners)}")
+        for network in _network_kinds(terms.learner):
+            if policy.networks and network not in policy.networks:
+                raise PolicyRefusal(f"{self.name} does not allow the network {network}")
+        self.check_cohort([m.key for m in session.roster], session.colluders)
+        self._check_strangers(session)
+
+    def _check_strangers(self, session: Session) -> None:
+        """Refuse a roster whose unknown sites could, all of them together, break the sum's threshold."""
+        n, g = len(session.roster), session.colluders
+        strangers = n - len(self.trusted.intersection(m.key for m in session.roster))
+        if 2 * session.threshold <= n + g + strangers:
+            raise PolicyRefusal(
+                f"{self.name} does not trust {strangers} of {n} sites: with {g} assumed colluders they could open what "
+                f"{session.threshold} sites can; expected 2 · (sites - dropouts) > sites + colluders + sites that are "
+                f"not trusted, so trust more of them or allow fewer dropouts"
+            )
+
+    def check_mechanism(self, mechanism: Mechanism) -> None:
+        """Refuse too large a clip, too little noise, or groups without noise."""
+        policy, clip, noise = self.policy, mechanism.clip, mechanism.noise
+        if 0 < policy.maximum_clip < clip:
+            raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
+        if noise < policy.minimum_noise:
+            raise PolicyRefusal(f"{self.name} wants noise of at least {policy.minimum_noise}, the round has {noise}")
+        groups = self.terms.sum.grouping.groups
+        if groups > 1 and noise == 0 and not policy.allow_noiseless_groups:
+            raise PolicyRefusal(
+                f"{self.name} wants noise where {groups} groups sum apart: without it, the groups of two rounds differ "
+                f"while the updates hardly do, and so their sums give a site's update away"
+            )
+
+    def check_cohort(self, keys: Sequence[bytes], colluders: int) -> None:
+        """Refuse a sum with too few sites that this one trusts."""
+        cohort = len(self.trusted.intersection(keys)) - colluders
+        if cohort < self.policy.minimum_cohort:
+            raise PolicyRefusal(
+                f"{self.name} wants {self.policy.minimum_cohort} sites that it trusts in a sum, itself included and "
+                f"{colluders} assumed colluders taken off; here are {cohort}"
+            )
+
+
+def _network_kinds(learner: Learner) -> list[str]:
+    """Return the kinds of every network that a learner is made of."""
+    if not dataclasses.is_dataclass(learner):
+        return []
+    values = [getattr(learner, f.name) for f in dataclasses.fields(learner)]
+    return [plugin.kind_of(value) for value in values if isinstance(value, Network)]
