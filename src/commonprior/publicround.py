@@ -89,6 +89,9 @@ def run_public_round(
         published = read_published(total, poll.place, recipe.ledger.defence)
     except ProtocolError as error:
         return Failed(str(error), talk.refusals)
+    if len(published.survivors) < poll.place.terms[1]:
+        return Failed(f"{len(published.survivors)} of {len(shown)} updates are accepted, the contract averages at least "
+                      f"{poll.place.terms[1]}", talk.refusals)  # fmt: skip
     new, following = averaged(recipe, mechanism, prior, session, published, public.release)
     entry = Round(
         session.round, session.attempt, session.head, session.base, session.length, session.encoding,

@@ -161,7 +161,7 @@ def test_what_others_wrote_is_only_text(hostile: str) -> None:
     measured = costs(20, 2).replace("invite.up", hostile + ".up")
     written = Page(render(run(
         (hostile, "B"), name=hostile, recipe_toml=hostile, spec=spec, unit=hostile, note=hostile, insecure=hostile,
-        stopped=hostile, head=hostile, prior=hostile, audit=hostile, costs=measured, predictions=tasks,
+        stopped=hostile, head=hostile, prior=hostile, audit=hostile, ledger=hostile, costs=measured, predictions=tasks,
         curve=pd.concat([curve(3, (hostile, "B")), curve(3, ("B",), hostile)]),
         comparison=pd.concat([table, comparison({"federated": 0.1, hostile: 0.2}, metric=hostile)]),
     )))  # fmt: skip

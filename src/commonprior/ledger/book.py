@@ -195,7 +195,7 @@ def _public_terms(recipe: Recipe, members: int, width: int, limit: int) -> tuple
                           f"mechanism.bytes = 1")  # fmt: skip
     # A block of an embedded chain takes a second at least, and each site commits in one of its own.
     seconds = max(math.ceil(recipe.schedule.deadline), 4 * members)
-    least = max(1, (members - recipe.schedule.dropouts) // 2)
+    least = max(1, members // 4)
     return -(-width // 32), least, seconds, seconds, seconds, recipe.ledger.bond
 
 

@@ -94,9 +94,18 @@ def read_published(data: bytes, place: Place, layers: Layers) -> Published:
 
 
 def row_of(updates: Sequence[Update], opinions: Mapping[Seat, Sequence[float]], layers: Layers) -> bytes:
-    """Return the scores of updates in the contract's order, a byte each, as everyone computes them alike."""
-    heard = [Opinion(gains=np.asarray(gains)) for _, gains in sorted(opinions.items())]
-    return layers.row(matrix_of(updates), heard)
+    """Return the scores of updates in the contract's order, a byte each, as everyone computes them alike.
+
+    No more are sent away by opinion than can lie: where nearly everyone makes the losses worse, as at the end of
+    training, the step is too long and nobody is to blame; then the best are the measure of the others.
+    """
+    matrix = matrix_of(updates)
+    if not opinions:
+        return layers.row(matrix)
+    table = np.sort(np.asarray([gains for _, gains in sorted(opinions.items())], np.float64), axis=0)
+    median = table[(len(table) - 1) // 2]
+    least = float(np.sort(median)[layers.liars * len(median) // 100])
+    return layers.row(matrix, [Opinion(gains=median - min(0.0, least))])
 
 
 def matrix_of(updates: Sequence[Update]) -> np.ndarray:

@@ -67,7 +67,7 @@ def privacy_block(privacy: Privacy, insecure: str, trust: str = "") -> Markup:
     return join(_spent(privacy, privacy.spent), _plainly(privacy, privacy.spent), hidden)
 
 
-def record_block(name: str, head: str, prior: str, audit: str, sites: Sequence[str]) -> Markup:
+def record_block(name: str, head: str, prior: str, audit: str, sites: Sequence[str], ledger: str = "") -> Markup:
     """Return the record: its head, the prior's hash, how to verify both, and who took part."""
     if not head:
         return paragraph("This run has no record yet.")
@@ -76,6 +76,7 @@ def record_block(name: str, head: str, prior: str, audit: str, sites: Sequence[s
         element("dl", {"class": "hashes"},
             element("dt", None, "Journal head"), element("dd", None, element("code", None, head)),
             element("dt", None, "Hash of the prior"), element("dd", None, element("code", None, prior or "–")),
+            element("dt", None, "Ledger"), element("dd", None, ledger or "none: the sites' signed record alone"),
             element("dt", None, "To verify"), element("dd", None, element("code", {"class": "command"}, command)),
         ),
         paragraph(

@@ -60,6 +60,7 @@ class ReportData:
     head: str = ""
     prior: str = ""
     audit: str = ""
+    ledger: str = ""
     length: int | None = None
     costs: pd.DataFrame | None = None
     curve: pd.DataFrame | None = None
@@ -98,7 +99,7 @@ def render(data: ReportData) -> bytes:
         "Learning curve": curve_block(data.curve, data.sites, data.spec),
         "Privacy": privacy_block(data.privacy, data.insecure, data.trust),
         "Time and bytes": _costs(data),
-        "The record": record_block(data.name, data.head, data.prior, data.audit, data.sites),
+        "The record": record_block(data.name, data.head, data.prior, data.audit, data.sites, data.ledger),
         "The recipe": _recipe(data),
     }
     footer = f"commonprior {_version()}. One file, no script, nothing loaded from elsewhere."

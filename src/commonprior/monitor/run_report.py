@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from commonprior.ballot import Place
 from commonprior.entry import Opening
 from commonprior.errors import RunError
 from commonprior.ledger.journal import Journal
@@ -49,6 +50,7 @@ def report_run(folder: Path) -> Path:
         head=journal.head.hex(),
         prior=(last or opening).prior.hex(),
         audit=f"commonprior audit {shlex.quote(str(folder))} --expect-head {journal.head.hex()}",
+        ledger=_ledger(opening),
         length=recipe.learner.length(run.latest_prior()) if last else None,
         costs=costs if len(costs) else None,
         curve=curve if len(curve) else None,
@@ -57,6 +59,20 @@ def report_run(folder: Path) -> Path:
     )
     write_report(data, run.report)
     return run.report
+
+
+def _ledger(opening: Opening) -> str:
+    """Return where the run is recorded, and what that is worth."""
+    place = Place.read(opening.ledger, len(opening.roster))
+    if place is None:
+        return ""
+    where = "a chain in the run's own folder" if place.kind == "embedded" else f"chain {place.chain}"
+    deltas = "everybody sees every update" if place.mode == "public" else "nobody sees an update"
+    worth = ("; it shows that history was changed, to whoever knows a head, and its deadlines prove nothing"
+             if place.kind == "embedded" else "")  # fmt: skip
+    return (
+        f"{where}, {place.mode} deltas ({deltas}), two thirds of {len(place.accounts)} accounts' ballots a round{worth}"
+    )
 
 
 def read_metrics(run: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
