@@ -3,7 +3,7 @@
 """
 @title Disputes: what can be proved against a proposal, a contributor or a voter, and what it costs them
 @notice A proposal names the Merkle root of a mean. Whoever finds one chunk of 256 numbers that is not the mean of its
-    contributors' chunks has it computed here: the proposal is void and its proposer's bond goes to the challenger, who
+    contributors' chunks has it computed here: the proposal is void and half its proposer's bond goes to the challenger, who
     announced the challenge in an earlier block, so that nobody can copy it. Whoever lacks a contributor's chunk demands
     it here, with a bond that pays for the answer; without an answer in time the contributor is left out.
     Only what can be proved costs anything: a wrong mean, a withheld or unshown update (its bond and no more), two
@@ -17,7 +17,7 @@ from ethereum.ercs import IERC20
 
 interface Quorum:
     def slash(who: address, amount: uint256, receiver: address) -> uint256: nonpayable
-    def award(who: address, amount: uint256, finder: address) -> uint256: nonpayable
+    def award(who: address, amount: uint256, finder: address, share: uint256) -> uint256: nonpayable
     def notice() -> uint256: view
 
 interface Rewards:
@@ -189,7 +189,7 @@ def challenge(
             break
     assert wrong, "D: no fault"
     extcall rounds.void(run)
-    amount: uint256 = extcall quorum.award(proposer, bond, msg.sender)
+    amount: uint256 = extcall quorum.award(proposer, bond, msg.sender, bond // 2)
     log Challenged(run=run, chunk=chunk, challenger=msg.sender, amount=amount)
 
 
@@ -211,14 +211,18 @@ def settle(run: bytes32):
 @nonreentrant
 def demand(run: bytes32, who: address, chunk: uint256):
     """
-    @notice Demand one chunk of a contributor's update, which nobody can check without it.
+    @notice Demand one chunk of a contributor's update, which nobody can check without it; of nobody's, one of the
+        proposed mean.
     """
     now: Current = staticcall rounds.current_of(run)
     terms: Terms = staticcall rounds.terms_of(run)
     key: bytes32 = keccak256(abi_encode(run, now.round, now.attempt))
     assert terms.mode == 2, "D: mode"
-    assert staticcall rounds.commit_of(key, who) != empty(bytes32), "D: no commitment"
-    assert not staticcall rounds.excluded_of(key, who), "D: excluded"
+    if who == empty(address):
+        assert now.phase == PROPOSED, "D: phase"
+    else:
+        assert staticcall rounds.commit_of(key, who) != empty(bytes32), "D: no commitment"
+        assert not staticcall rounds.excluded_of(key, who), "D: excluded"
     assert chunk < (terms.words + 7) // 8, "D: chunk"
     if now.phase == PROPOSED:
         proposal: Proposal = staticcall rounds.proposals(key)
@@ -248,14 +252,23 @@ def supply(
     assert asked.by != empty(address), "D: no demand"
     digest: bytes32 = keccak256(abi_encode(msg.sender, key, base, root, salt))
     assert digest == staticcall rounds.commit_of(key, msg.sender), "D: hash"
-    words: uint256 = (staticcall rounds.terms_of(run)).words
-    size: uint256 = (words + 7) // 8
-    assert len(numbers) == (256 if chunk + 1 < size else 32 * words - 256 * (size - 1)), "D: length"
-    assert merkle.root_from(merkle.leaf(numbers), chunk, size, proof) == root, "D: proof"
-    self.demands[name].by = empty(address)
-    self.unanswered[key] -= 1
-    log Supplied(run=run, who=msg.sender, chunk=chunk, numbers=numbers)
-    assert extcall token.transfer(msg.sender, price), "D: token"
+    self._supplied(run, key, name, msg.sender, root, chunk, numbers, proof)
+
+
+@external
+@nonreentrant
+def supply_mean(
+    run: bytes32, round: uint256, attempt: uint256, chunk: uint256, numbers: Bytes[256],
+    proof: DynArray[bytes32, merkle.DEPTH],
+):
+    """
+    @notice Answer a demand for a chunk of the proposed mean; whoever has it may, and is paid for it.
+    """
+    key: bytes32 = keccak256(abi_encode(run, round, attempt))
+    name: bytes32 = keccak256(abi_encode(key, empty(address), chunk))
+    assert self.demands[name].by != empty(address), "D: no demand"
+    root: bytes32 = (staticcall rounds.proposals(key)).mean_root
+    self._supplied(run, key, name, empty(address), root, chunk, numbers, proof)
 
 
 @external
@@ -266,7 +279,8 @@ def expire(
 ):
     """
     @notice Leave out a contributor who did not answer in time. A proposal with it in the mean is void; its proposer
-        loses nothing.
+        loses nothing. Where it is the mean that nobody showed, the proposal is void and half of its bond goes to whoever
+        asked.
     @param contributors Who was accepted in the proposal, with their roots; nobody where there is none.
     """
     key: bytes32 = keccak256(abi_encode(run, round, attempt))
@@ -276,7 +290,15 @@ def expire(
     self.demands[name].by = empty(address)
     self.unanswered[key] -= 1
     now: Current = staticcall rounds.current_of(run)
-    if now.round == round and now.attempt == attempt and now.phase != 0:
+    current: bool = now.round == round and now.attempt == attempt and now.phase != 0
+    if current and who == empty(address):
+        if now.phase == PROPOSED:
+            extcall rounds.void(run)
+            bond: uint256 = (staticcall rounds.terms_of(run)).bond
+            proposer: address = (staticcall rounds.proposals(key)).proposer
+            amount: uint256 = extcall quorum.award(proposer, bond, asked.by, bond // 2)
+            log Challenged(run=run, chunk=chunk, challenger=asked.by, amount=amount)
+    elif current:
         extcall rounds.exclude(run, who)
         log Excluded(run=run, who=who)
         if now.phase == PROPOSED:
@@ -340,8 +362,23 @@ def equivocation(
     assert not self.faulted[key][who], "D: twice"
     self.faulted[key][who] = True
     bond: uint256 = (staticcall rounds.terms_of(first.run)).bond
-    amount: uint256 = extcall quorum.award(who, bond // 2, msg.sender)
+    amount: uint256 = extcall quorum.award(who, bond // 2, msg.sender, bond // 2)
     kept: uint256 = extcall quorum.slash(who, bond - bond // 2, rewards.address)
     extcall rewards.credit(first.run, kept)
     amount += kept
     log Equivocated(run=first.run, who=who, amount=amount)
+
+
+@internal
+def _supplied(
+    run: bytes32, key: bytes32, name: bytes32, who: address, root: bytes32, chunk: uint256, numbers: Bytes[256],
+    proof: DynArray[bytes32, merkle.DEPTH],
+):
+    words: uint256 = (staticcall rounds.terms_of(run)).words
+    size: uint256 = (words + 7) // 8
+    assert len(numbers) == (256 if chunk + 1 < size else 32 * words - 256 * (size - 1)), "D: length"
+    assert merkle.root_from(merkle.leaf(numbers), chunk, size, proof) == root, "D: proof"
+    self.demands[name].by = empty(address)
+    self.unanswered[key] -= 1
+    log Supplied(run=run, who=who, chunk=chunk, numbers=numbers)
+    assert extcall token.transfer(msg.sender, price), "D: token"

@@ -138,13 +138,14 @@ def slash(who: address, amount: uint256, receiver: address) -> uint256:
 
 @external
 @nonreentrant
-def award(who: address, amount: uint256, finder: address) -> uint256:
+def award(who: address, amount: uint256, finder: address, share: uint256) -> uint256:
     """
-    @notice Take from a deposit, and put it on the deposit of whoever showed the fault, who can ask for it like its own.
+    @notice Take from a deposit, and put a share of it on the deposit of whoever showed the fault, who can ask for it
+        like its own. The rest is nobody's, and stays here: a fault costs its maker something even if it shows it itself.
     """
     assert msg.sender in [rounds, disputes], "Q: judge"
     taken: uint256 = self._take(who, amount, finder)
-    self.deposits[finder] += taken
+    self.deposits[finder] += min(taken, share)
     self._restake(finder)
     return taken
 

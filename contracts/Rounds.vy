@@ -207,12 +207,14 @@ def open(run: bytes32):
     number, base, proposer = staticcall registry.head(run)
     terms: Terms = self._terms_of(run)
     assert terms.mode != HIDDEN, "R: mode"
-    assert proposer == msg.sender or (
-        proposer == empty(address) and staticcall quorum.weight_at(msg.sender, block.number - 1) > 0
-    ), "R: proposer"
     last: Current = self._current_of(run)
     assert last.phase != PROPOSED, "R: proposed"
     times: uint256 = terms.commit_seconds + terms.reveal_seconds + terms.finalise_seconds
+    # Where the proposer is gone, any member may go on in its place.
+    free: bool = proposer == empty(address) or (last.opened > 0 and block.timestamp >= last.opened + 4 * times)
+    assert proposer == msg.sender or (
+        free and staticcall quorum.weight_at(msg.sender, block.number - 1) > 0
+    ), "R: proposer"
     assert last.phase == IDLE or block.timestamp >= last.opened + times, "R: open"
     attempt: uint256 = last.attempt + 1 if last.round == number + 1 else 0
     self._keep(run, Current(
@@ -360,7 +362,8 @@ def finalise(
     assert count == CONTRIBUTORS or taken >> count == 0, "R: taken"
 
     question: ballots.Question = ballots.Question(
-        run=run, round=now.round, attempt=now.attempt, base=base, prior=prior, entry=sha256(entry), subject=names
+        run=run, round=now.round, attempt=now.attempt, base=base, prior=prior, entry=sha256(entry),
+        subject=keccak256(abi_encode(names, taken)),  # whoever brings the ballots must not choose who is averaged
     )
     domain: bytes32 = ballots.domain(self)
     signers: DynArray[address, ballots.MOST_BALLOTS] = []

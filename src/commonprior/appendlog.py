@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from commonprior.canonical import Value, decode, encode
+from commonprior.canonical import Value, begins_whole, decode, encode
 from commonprior.errors import JournalError, MalformedMessage, RunError
 
 _LENGTH = 4
@@ -43,6 +43,8 @@ class AppendLog:
         data = encode(record)
         try:
             with self._path.open("ab") as file:
+                if file.tell() != self._size:
+                    raise RunError(f"{self._path}: another process has written to it since; run the same command again")
                 file.write(len(data).to_bytes(_LENGTH, "big") + data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -72,6 +74,8 @@ def read_records(path: Path) -> tuple[list[bytes], int]:
         size = int.from_bytes(data[at : at + _LENGTH], "big")
         record = data[at + _LENGTH : at + _LENGTH + size]
         if len(record) < size:
+            if begins_whole(record):  # no crash leaves this: a length was changed
+                raise JournalError(f"{path}: record {len(records)} at byte {at} does not hold: it says {size} bytes")
             break
         try:
             decode(record)

@@ -52,6 +52,15 @@ def decode(data: bytes, limit: int = 1 << 30) -> Value:
     return value
 
 
+def begins_whole(data: bytes) -> bool:
+    """Say whether bytes begin with a whole item, whatever follows it."""
+    try:
+        cbor2.CBORDecoder(io.BytesIO(data)).decode()
+    except Exception:  # cbor2 raises a dozen types
+        return False
+    return True
+
+
 def digest(value: Value | bytes) -> bytes:
     """Return the SHA-256 of `value`'s deterministic CBOR; of `value` itself where it is bytes."""
     return hashlib.sha256(value if isinstance(value, bytes) else encode(value)).digest()

@@ -90,14 +90,14 @@ def run_public_round(
     except ProtocolError as error:
         return Failed(str(error), talk.refusals)
     if len(published.survivors) < poll.place.terms[1]:
-        return Failed(f"{len(published.survivors)} of {len(shown)} updates are accepted, the contract averages at least "
-                      f"{poll.place.terms[1]}", talk.refusals)  # fmt: skip
+        return Failed(f"{len(published.survivors)} of {len(shown)} updates are accepted, the contract averages at "
+                      f"least {poll.place.terms[1]}", talk.refusals)  # fmt: skip
     new, following = averaged(recipe, mechanism, prior, session, published, public.release)
     entry = Round(
         session.round, session.attempt, session.head, session.base, session.length, session.encoding,
         published.survivors, (), (), digest(total), new.hash(), mechanism.unit, *spent, (), public.stage.newest(),
     )  # fmt: skip
-    ballot = round_ballot(poll.run, entry, attempt, published.names, published.row)
+    ballot = round_ballot(poll.run, entry, attempt, published.subject, published.row)
     consents = talk.agree("acknowledge", {"total": total}, entry, (ballot, poll.place))
     if len(consents.signatures) < session.threshold:
         return Failed(

@@ -20,7 +20,7 @@ import numpy as np
 
 from commonprior.errors import InputError, RecipeError
 
-Loss: TypeAlias = Callable[[np.ndarray], float]
+Loss: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Means [k, d] float64, in the units of the int8 numbers -> what a validator's tasks lose [k] after each of them."""
 
 

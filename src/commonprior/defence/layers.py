@@ -5,6 +5,9 @@
 
 Later layers look only at whom the earlier ones left, and take as many liars fewer to be among them as were sent away.
 The bytes go into a ballot (`ledger.public`): 0 rejects, 1 to 255 say how good; two thirds of the votes decide.
+
+What no layer here bears: three tenths who agree on a little everywhere (the layers then send honest ones away, and do
+worse than none), and a backdoor (`benchmarks/poisoning.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class Layers:
 
     liars: int = 30
     norm: NormBound | None = field(default_factory=NormBound)
-    trimmed: TrimmedMean | None = field(default_factory=TrimmedMean)
+    trimmed: TrimmedMean | None = None
     krum: MultiKrum | None = field(default_factory=MultiKrum)
     root: RootSet | None = None
     accuracy: AccuracyCheck | None = field(default_factory=AccuracyCheck)
@@ -97,7 +100,7 @@ class Layers:
         if self.accuracy is not None and gains is not None:
             gains = np.minimum(gains, 1.0)  # others may claim more than all of the loss
             best = float(gains[left].max(initial=0.0))
-            share = np.clip(gains / best, 0.0, 1.0) if best > 0 else np.zeros(len(deltas))
+            share = np.clip(gains, 0.0, best) / best if best > 0 else np.zeros(len(deltas))
             scores = np.where(left & (gains >= -self.accuracy.margin), 1 + np.floor((BEST - 1) * share), 0)
         return scores.astype(np.uint8).tobytes()
 

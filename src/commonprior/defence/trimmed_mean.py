@@ -4,8 +4,9 @@ Yin et al. 2018, arXiv 1803.01498: while no more lie than are trimmed off on eit
 between honest ones. The contract averages whole updates, so a trimmed mean is not what becomes the prior; as a layer it
 is the direction that all the others together vouch for.
 
-Good against what turns the mean around, while honest sites agree on a direction: turned-around signs and labels, a
-little everywhere (Baruch et al. 2019). Bad late in a training, when all that is left is what sites differ in.
+Good against what turns the mean around, while honest sites agree on a direction: turned-around signs and labels, and
+a tenth who change a little everywhere (Baruch et al. 2019). Bad late in a training, when all that is left is what sites
+differ in, and where three tenths who all send the same are most of what is not trimmed off: then honest ones go.
 """
 
 from __future__ import annotations

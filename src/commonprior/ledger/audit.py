@@ -145,7 +145,8 @@ def _entered(run: RunFolder, opening: Opening | None) -> int:
     for number, (record, there) in enumerate(zip(journal.records, found, strict=False)):
         data, entry = read_record(record)[0], journal.entries[number]
         votes = [signature for _, signature in sorted(votes_of(record, place))][:MOST_BALLOTS]
-        if data != there.entry or votes != list(there.ballots) or entry.prior != there.prior:
+        cast = [vote for vote in votes if vote in set(there.ballots)]  # whoever has left the consortium has no vote
+        if data != there.entry or cast != list(there.ballots) or entry.prior != there.prior:
             raise JournalError(f"record {number} of the ledger is not entry {number} of the journal")
         known = {there.after} if place.mode == "hidden" else set(getattr(chain, "hashes", [b""]))
         if isinstance(entry, Round) and entry.block not in known:
@@ -178,7 +179,7 @@ class _Audit:
         self._spent: Spend | None = None
         self._last: Round | None = None
         self._published: Published | None = None
-        self._judged = (NOTHING, b"")  # of a round of public deltas: its contributors' names, everybody's scores
+        self._judged = (NOTHING, b"")  # of a round of public deltas: what its ballots name, everybody's scores
 
     @property
     def finished(self) -> bool:
@@ -208,7 +209,7 @@ class _Audit:
             raise JournalError("the opening names no ledger")
         if len({bytes(row) for row in record.scores}) > 1:
             raise JournalError("its ballots have different scores, though all sites compute the same")
-        self._judged = record.names, next(iter(record.scores), b"")
+        self._judged = record.subject, next(iter(record.scores), b"")
         vote = self._vote(entry, opening, place, record.ballots[0] if record.ballots else b"")
         voters = [signer_of(vote, signature) for signature in record.ballots]
         if None in voters or not set(voters) <= set(place.accounts):
@@ -356,7 +357,7 @@ class _Audit:
         published = read_published(data, self._place, layers)
         if (entry.survivors, entry.commitments, entry.consistency) != (published.survivors, (), ()):
             raise JournalError("it names others than those whom its published updates lead to")
-        self._published, self._judged = published, (published.names, published.row)
+        self._published, self._judged = published, (published.subject, published.row)
 
     def _account(self, entry: Round, mechanism: Mechanism, release: Release) -> None:
         unit = mechanism.unit

@@ -20,6 +20,7 @@ from commonprior.errors import LedgerError, ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.ledger import Chain
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms
+from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.public import SMALL, PublicRounds, Update
@@ -40,8 +41,14 @@ def open_chain(ledger: Ledger, run: RunFolder) -> Chain | None:
         case "none":
             return None
         case "embedded":
-            if Journal(run.journal).opening is None:
-                run.chain.unlink(missing_ok=True)  # of a run that never began: nothing was promised on it
+            chain = Embedded(run.chain)
+            if Journal(run.journal).opening is not None or not chain.transactions:
+                return chain
+            begins = artefact("Rounds").functions["begin"].selector
+            if any(t.to is not None and t.data[:4] == begins for t in chain.transactions):
+                raise LedgerError(f"{run.journal}: is missing, though {run.chain} holds a run that began; restore it, or "
+                                  f"start under another --name")  # fmt: skip
+            run.chain.unlink()  # of a run that never began: nothing was promised on it
             return Embedded(run.chain)
         case "rpc":
             return Rpc(node(), ledger.chain, ledger.confirmations)
@@ -131,17 +138,29 @@ class Book:
         for record in records[done + 1 :]:
             data = read_record(record)[0]
             entry = read_entry(data)
-            if isinstance(entry, Round) and place.mode == "hidden":
-                contracts.record(self._coordinator, run, entry.attempt, entry.prior, data, votes_of(record, place))
-            elif isinstance(entry, Round):
+            if not isinstance(entry, Round):
+                continue
+            votes = self._with_votes(contracts, votes_of(record, place))
+            if place.mode == "hidden":
+                contracts.record(self._coordinator, run, entry.attempt, entry.prior, data, votes)
+            else:
                 published = read_published(self._run.sum_of(entry.round).read_bytes(), place, self._layers)
-                ballots = {who: (published.row, signature) for who, signature in votes_of(record, place)}
+                ballots = {who: (published.row, signature) for who, signature in votes}
                 stage = self.stage(opening)
                 stage.close_commitments()
                 stage.close_reveals(len(published.updates))
                 PublicRounds(contracts, run).finalise(
                     self._coordinator, published.updates, published.taken, entry.prior, data, ballots
                 )
+
+    def _with_votes(self, contracts: Contracts, votes: Signed) -> Signed:
+        """Return the ballots of those who still have a vote: a member may leave in the middle of a run."""
+        block = self._chain.head().number
+        total = contracts.read("Quorum", "weight_at", bytes(20), block)
+        if contracts.read("Quorum", "kind") == 0 and total == min(len(self._accounts), MOST_MEMBERS):
+            return votes
+        return [(who, signature) for who, signature in votes
+                if contracts.read("Quorum", "weight_at", who, block)]  # fmt: skip
 
     def stage(self, opening: Opening) -> ChainStage:
         """Return the contracts' side of a round of public deltas."""

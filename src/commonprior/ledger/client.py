@@ -201,6 +201,11 @@ def names_of(contributors: Sequence[bytes]) -> bytes:
     return names
 
 
+def taken_of(contributors: Sequence[bytes], taken: int) -> bytes:
+    """Return the subject of the ballots of a public round: who contributed, and who is averaged (bit i)."""
+    return keccak(names_of(contributors) + taken.to_bytes(32, "big"))
+
+
 def key_of(run: bytes, round_: int, attempt: int) -> bytes:
     """Return the contract's name for one attempt at one round."""
     return keccak(run + round_.to_bytes(32, "big") + attempt.to_bytes(32, "big"))

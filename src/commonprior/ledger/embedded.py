@@ -19,7 +19,7 @@ import pyrevm
 
 from commonprior.appendlog import AppendLog
 from commonprior.canonical import decode, digest
-from commonprior.errors import JournalError, LedgerError, MalformedMessage
+from commonprior.errors import JournalError, LedgerError, MalformedMessage, RunError
 from commonprior.identity import Identity
 from commonprior.ledger import Block, Log, Receipt
 from commonprior.ledger.contract import reason_of
@@ -86,13 +86,19 @@ class Embedded:
         """Run a signed transaction, and wait until the disk has it."""
         transaction, sender = self._checked(raw)
         block = Block(self._head.number + 1, b"", max(self._head.time + 1, int(self._clock()), self._not_before))
-        output, ok = self._run(transaction, sender, block)
-        if not ok:
-            raise LedgerError(reason_of(output))
-        receipt = self._receipt(raw, block, output)
-        block = block._replace(hash=self._hash(raw, block, receipt))
-        if self._log is not None:
-            self._log.append({"transaction": raw, "time": block.time, "hash": block.hash})
+        before = self._evm.snapshot()  # each must be closed again: the interpreter takes them for calls, 1,024 deep
+        try:
+            output, ok = self._run(transaction, sender, block)
+            if not ok:
+                raise LedgerError(reason_of(output))
+            receipt = self._receipt(raw, block, output)
+            block = block._replace(hash=self._hash(raw, block, receipt))
+            if self._log is not None:
+                self._log.append({"transaction": raw, "time": block.time, "hash": block.hash})
+        except (LedgerError, RunError):
+            self._evm.revert(before)
+            raise
+        self._evm.commit()
         self._take(transaction, sender, block, receipt)
         return receipt
 

@@ -9,7 +9,7 @@ from commonprior.ballot import NOTHING
 from commonprior.canonical import digest
 from commonprior.errors import JournalError
 from commonprior.ledger import Chain
-from commonprior.ledger.client import Contracts, names_of
+from commonprior.ledger.client import Contracts, taken_of
 from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.rpc import Rpc
@@ -17,15 +17,15 @@ from commonprior.ledger.rpc import Rpc
 
 class Entered(NamedTuple):
     """A record as it was entered: its bytes, the prior, the ballots (in order of their accounts), and the hash of the
-    block before the one that it is in (of an embedded chain; else empty). Of public deltas also the hash of the
-    contributors' names and the scores, a row a ballot.
+    block before the one that it is in (of an embedded chain; else empty). Of public deltas also what the ballots
+    name and the scores, a row a ballot.
     """
 
     entry: bytes
     prior: bytes
     ballots: Sequence[bytes]
     after: bytes
-    names: bytes = NOTHING
+    subject: bytes = NOTHING
     scores: Sequence[bytes] = ()
 
 
@@ -41,8 +41,9 @@ def entered(contracts: Contracts, run: bytes) -> list[Entered]:
             _, _, prior, entry, ballots = values
             found = Entered(entry, prior, ballots, after)
         elif name == "finalise" and values[0] == run:
-            _, prior, entry, _, who, _, _, _, _, _, ballots, scores = values
-            found = Entered(entry, prior, ballots, after, names_of([bytes.fromhex(w[2:]) for w in who]), scores)
+            _, prior, entry, _, who, _, _, _, taken, _, ballots, scores = values
+            subject = taken_of([bytes.fromhex(w[2:]) for w in who], taken)
+            found = Entered(entry, prior, ballots, after, subject, scores)
         else:
             continue
         if name != "begin" or digest(found.entry) == run:

@@ -23,7 +23,17 @@ from commonprior.canonical import digest
 from commonprior.errors import InputError, LedgerError
 from commonprior.identity import Identity
 from commonprior.ledger import Receipt, merkle
-from commonprior.ledger.client import MOST_BALLOTS, Contracts, Current, Signed, commitment, joined, key_of, names_of
+from commonprior.ledger.client import (
+    MOST_BALLOTS,
+    Contracts,
+    Current,
+    Signed,
+    commitment,
+    joined,
+    key_of,
+    names_of,
+    taken_of,
+)
 
 MOST_CONTRIBUTORS = 256
 """The sum of more int8 numbers would run over its lane of 16 bits."""
@@ -148,9 +158,11 @@ class PublicRounds:
         root, delta = (bytes(32), update.delta) if small else (update.root, b"")
         return self._contracts.write(sender, "Rounds", "reveal", self._run, root, update.salt, delta)
 
-    def ballot(self, attempt: Attempt, updates: Sequence[Update], prior: bytes, entry: bytes, scores: bytes) -> Ballot:
+    def ballot(
+        self, attempt: Attempt, updates: Sequence[Update], taken: int, prior: bytes, entry: bytes, scores: bytes
+    ) -> Ballot:
         """Return one member's ballot on the updates of an attempt and on the prior that those accepted make."""
-        subject = names_of([u.who for u in in_order(updates)])
+        subject = taken_of([u.who for u in in_order(updates)], taken)
         current = attempt.current
         return Ballot(self._run, current.round, current.attempt, attempt.base, prior, digest(entry), subject, scores)
 

@@ -16,7 +16,7 @@ from commonprior.ballot import Place
 from commonprior.canonical import decode, encode
 from commonprior.defence.layers import Layers, Opinion
 from commonprior.errors import MalformedMessage, ProtocolError
-from commonprior.ledger.client import names_of
+from commonprior.ledger.client import taken_of
 from commonprior.ledger.public import Update, accepted, in_order, mean_of
 from commonprior.session import Seat
 
@@ -42,9 +42,9 @@ class Published(NamedTuple):
         return matrix_of(self.updates)
 
     @property
-    def names(self) -> bytes:
-        """The hash of the contributors' accounts, which the ballots name."""
-        return names_of([u.who for u in self.updates])
+    def subject(self) -> bytes:
+        """What the ballots name: the contributors' accounts, and who of them is averaged."""
+        return taken_of([u.who for u in self.updates], self.taken)
 
 
 def write_published(updates: Mapping[Seat, tuple[bytes, bytes]], opinions: Mapping[Seat, Sequence[float]]) -> bytes:

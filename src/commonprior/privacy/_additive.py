@@ -33,8 +33,9 @@ _RESIDUAL = "residual"
 
 
 _ROOM = {1: 2**15, 2: 2**15, 4: 2**30, 8: 2**63}
-"""By the bytes of a number, what parties · limit stays below; their sum takes at least two. Four bytes give up one bit of their range, so that the
-sums fit half of 2^31 - 1, the field in which a committee shares them: one encoding for every secure sum.
+"""By the bytes of a number, what parties · limit stays below; a sum takes at least two bytes. Four bytes give up one
+bit of their range, so that the sums fit half of 2^31 - 1, the field in which a committee shares them: one encoding for
+every secure sum.
 """
 
 

@@ -60,8 +60,8 @@ class Judged(Protocol):
         ...
 
     @property
-    def names(self) -> bytes:
-        """The hash of the contributors' accounts."""
+    def subject(self) -> bytes:
+        """What the ballots name: the contributors' accounts, and who of them is averaged."""
         ...
 
 

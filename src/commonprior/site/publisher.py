@@ -70,5 +70,5 @@ class Publisher:
         if entry.survivors != published.survivors or entry.commitments or entry.consistency or entry.draw:
             raise MalformedMessage("the entry does not name those whom the published updates lead to")
         attempt = self.registry.attempt(self.place, self.run)
-        ballot = round_ballot(self.run, entry, attempt, published.names, published.row)
+        ballot = round_ballot(self.run, entry, attempt, published.subject, published.row)
         return published.mean[: session.length], ballot
