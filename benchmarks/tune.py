@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from _rows import Row, print_rows, write_rows
+from methods import columns_of
 from rich.console import Console
 
 from commonprior.baselines.pooled import Pooled
@@ -51,7 +53,9 @@ def families(data: Path) -> dict[str, Family]:
     """Return five families: nanoparticles that deliver, kill bacteria, harm cells, are magnetic; materials."""
 
     def chem(file: str, target: str, **more: object) -> Family:
-        return Table(target=target, task="task_id", site="site_id", file=f"nano-chemx/{file}.parquet", min_rows=24,
+        name = f"nano-chemx/{file}.parquet"
+        columns = columns_of(pd.read_parquet(data / name), target)
+        return Table(target=target, task="task_id", site="site_id", file=name, columns=columns, min_rows=24,
                      target_kind="regression", drop_small_tasks=True, **more).load(data)  # fmt: skip
 
     crystals = Table(
