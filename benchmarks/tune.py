@@ -53,10 +53,14 @@ def families(data: Path) -> dict[str, Family]:
     """Return five families: nanoparticles that deliver, kill bacteria, harm cells, are magnetic; materials."""
 
     def chem(file: str, target: str, **more: object) -> Family:
-        name = f"nano-chemx/{file}.parquet"
-        columns = columns_of(pd.read_parquet(data / name), target)
+        name = f"{file}.parquet"
+        frame = pd.read_parquet(data / "nano-chemx" / name)
+        if more:
+            frame = frame[frame[target] > 0]  # of what is asked for is the logarithm
+        columns = columns_of(frame, target)
+        frame = frame[["task_id", "site_id", target, *(column.name for column in columns)]]
         return Table(target=target, task="task_id", site="site_id", file=name, columns=columns, min_rows=24,
-                     target_kind="regression", drop_small_tasks=True, **more).load(data)  # fmt: skip
+                     target_kind="regression", drop_small_tasks=True, **more).gather([("", name, frame)])  # fmt: skip
 
     crystals = Table(
         target="target", task="task_id", site="site_id", file="materials-formula/materials.parquet", min_rows=40,
