@@ -136,6 +136,7 @@ def learners(classes: bool) -> dict[str, Learner]:
     out: dict[str, Learner] = {
         "dkt": Dkt(wide, terms=terms, server=ServerStep(rate=0.03)),
         "dkt, deep features too": Dkt(wide, terms=("deep", *terms), server=fast),
+        "dkt, linear mean": Dkt(wide, terms=("deep", *terms), mean="linear", server=fast),
         "adkf": Adkf(wide, server=fast),
         "maml": Maml(wide, inner_steps=20, inner_rate=0.02, server=ServerStep(rate=3e-4)),
         "anil": Maml(wide, inner_steps=20, inner_rate=0.02, adapts=("head",), server=ServerStep(rate=3e-4)),
