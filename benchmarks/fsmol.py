@@ -5,6 +5,7 @@
 Ten supports a task and size, drawn as the published ones are (seeds 0 to 9, stratified, the query is all the rest);
 delta-AUPRC is the mean over supports, then over tasks, with a 95% interval of Student's t over tasks. Everything is
 chosen on the validation fold; the test fold is for the last look. Without --prior the recipe is trained first.
+With --pooled the same learner also learns as long from all tasks in one hand.
 With --target regression: R2 against the support's mean, over the assays that the published table is over.
 """
 
@@ -26,6 +27,7 @@ from _rows import Row, print_rows, write_rows
 from rich.console import Console
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from commonprior.baselines.pooled import Pooled
 from commonprior.baselines.random_forest import RandomForest
 from commonprior.contestants import FEDERATED, read_shots
 from commonprior.evaluation import score, summary
@@ -159,7 +161,7 @@ def learned_prior(options: argparse.Namespace, data: Path, console: Console) -> 
         recipe = replace(recipe, schedule=replace(recipe.schedule, rounds=options.rounds))
     with tempfile.TemporaryDirectory() as folder:
         start, processor = time.perf_counter(), time.process_time()
-        learned = train(recipe, Path(folder) / "run", data)
+        learned = train(recipe, options.keep or Path(folder) / "run", data)
         case = "training, masked sum, all sites on one machine"
         rows = [
             Row(FEDERATED, case, time.perf_counter() - start, "s"),
@@ -169,16 +171,29 @@ def learned_prior(options: argparse.Namespace, data: Path, console: Console) -> 
     return recipe, learned, rows
 
 
+def pooled_prior(recipe: Recipe, data: Path, console: Console) -> tuple[Mapping[str, Predictor], list[Row]]:
+    """Return what the recipe's learner makes of the same tasks, rounds and shots in one hand, and how long it took."""
+    schedule, family = recipe.schedule, recipe.tasks.load(data)
+    budget = (schedule.rounds, schedule.tasks_per_site, schedule.shots, schedule.queries)
+    processor = time.process_time()
+    pooled = Pooled(recipe.learner, *budget).prepare(family.spec, family.train, schedule.seed)
+    minutes = (time.process_time() - processor) / 60
+    console.print(f"trained on pooled tasks in {minutes:.1f} min")
+    return pooled, [Row("pooled", "training, all tasks in one hand, processor time", minutes, "min", "<= 60")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("COMMONPRIOR_DATA"))
     parser.add_argument("--prior", type=Path, help="a run folder whose prior is evaluated; trains one otherwise")
+    parser.add_argument("--keep", type=Path, help="a new run folder to train in, and to keep")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="what is trained where there is no --prior")
     parser.add_argument("--rounds", type=int, help="train for so many rounds instead of the recipe's")
     parser.add_argument("--target", choices=sorted(METRIC), help="of the training; a run's prior has its own")
     parser.add_argument("--fold", default="valid", help="valid, test, or a file that has tasks.parquet beside it")
     parser.add_argument("--shots", default="16,64")
+    parser.add_argument("--pooled", action="store_true", help="train on pooled tasks, too")
     parser.add_argument("--no-forest", action="store_true", help="leave the random forest out")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -193,6 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predictors: dict[str, Predictor] = {FEDERATED: learned}
     if not options.no_forest:
         predictors |= RandomForest().prepare(learned.spec, {}, 0)
+    if options.pooled:
+        pooled, more = pooled_prior(recipe, data, console)
+        predictors, rows = predictors | pooled, rows + more
     for shots in read_shots(options.shots):
         table, without = evaluate(predictors, source, path, shots)
         if without:

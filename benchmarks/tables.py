@@ -13,6 +13,10 @@ COMMANDS = {
     "metastep": "python benchmarks/metastep.py",
     "lnpdb": "python benchmarks/lnpdb.py --data DIR",
     "omniglot": "python benchmarks/omniglot.py --data DIR",
+    "fsmol": "python benchmarks/fsmol.py --data DIR --fold valid --shots 16,64",
+    "methods": "python benchmarks/methods.py --data DIR --family toxcast --rounds 20"
+    "` and `--family viability,mic --rounds 30",
+    "continual": "python benchmarks/continual.py --data DIR",
     "columns": "python benchmarks/columns.py --data DIR",
     "robust_sums": "python benchmarks/robust_sums.py --rounds 80 --seeds 3",
     "suggest": "python benchmarks/suggest.py --data DIR",

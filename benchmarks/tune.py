@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from _rows import Row, print_rows, write_rows
+from methods import columns_of
 from rich.console import Console
 
 from commonprior.baselines.pooled import Pooled
@@ -51,8 +53,14 @@ def families(data: Path) -> dict[str, Family]:
     """Return five families: nanoparticles that deliver, kill bacteria, harm cells, are magnetic; materials."""
 
     def chem(file: str, target: str, **more: object) -> Family:
-        return Table(target=target, task="task_id", site="site_id", file=f"nano-chemx/{file}.parquet", min_rows=24,
-                     target_kind="regression", drop_small_tasks=True, **more).load(data)  # fmt: skip
+        name = f"{file}.parquet"
+        frame = pd.read_parquet(data / "nano-chemx" / name)
+        if more:
+            frame = frame[frame[target] > 0]  # of what is asked for is the logarithm
+        columns = columns_of(frame, target)
+        frame = frame[["task_id", "site_id", target, *(column.name for column in columns)]]
+        return Table(target=target, task="task_id", site="site_id", file=name, columns=columns, min_rows=24,
+                     target_kind="regression", drop_small_tasks=True, **more).gather([("", name, frame)])  # fmt: skip
 
     crystals = Table(
         target="target", task="task_id", site="site_id", file="materials-formula/materials.parquet", min_rows=40,

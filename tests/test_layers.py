@@ -8,7 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "commonprior"
 
 ORDER = (
-    ("errors",), ("canonical", "defence"), ("appendlog", "ballot", "identity", "plugin", "printing", "profiles", "task", "work"),
+    ("errors",), ("canonical", "defence"),
+    ("appendlog", "ballot", "identity", "plugin", "printing", "profiles", "task", "work"),
     ("prior", "session", "tables"),
     ("frame", "entry", "sampling"), ("tasks",), ("networks",), ("learners",), ("predictor",), ("suggestion",),
     ("baselines",), ("evaluation", "explanation", "continual"), ("privacy",), ("accountant",), ("sums",),

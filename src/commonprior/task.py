@@ -62,7 +62,7 @@ class Column:
     """One input column of a table.
 
     `slots` is how many numbers it becomes; `centre` and `spread` are public constants in `unit` that scale it,
-    or None where each site scales by its own rows.
+    or None where each site scales by its own rows. `fingerprint` is what a SMILES column counts in a molecule.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Column:
     transform: Literal["none", "log10", "signed_log"] = "none"
     centre: float | None = None
     spread: float | None = None
+    fingerprint: Literal["morgan", "mixed"] = "morgan"
 
 
 @dataclass(frozen=True)

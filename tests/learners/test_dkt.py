@@ -131,6 +131,42 @@ def test_without_a_sample_every_class_is_as_likely():
     np.testing.assert_allclose(prior.params["mean"], -0.5)
 
 
+@pytest.mark.parametrize("objective", ["marginal", "predictive", "crossed"])
+def test_a_linear_mean_is_learned_and_taken_off_the_labels(objective):
+    learner = Dkt(NETWORK, features=3, mean="linear", objective=objective)
+    spec, support, query = spec_of(("no", "yes")), batch(6, 0, 2), batch(4, 1, 2)
+    fresh = learner.init(spec, KEY)
+    constant = Dkt(NETWORK, features=3, objective=objective).init(spec, KEY)
+    task = Task(support, query)
+    # It begins as the constant one does, and has a way down from there.
+    plain = Dkt(NETWORK, features=3, objective=objective).meta_loss(constant.params, task)
+    assert float(learner.meta_loss(fresh.params, task)) == pytest.approx(float(plain), rel=1e-5)
+    slope = jax.grad(learner.meta_loss)(dict(fresh.params), task)["mean/slope"]
+    assert float(np.abs(slope).max()) > 1e-3
+
+
+def test_without_a_sample_a_linear_mean_is_the_answer():
+    learner = Dkt(NETWORK, features=3, mean="linear")
+    prior = perturbed(learner.init(LINES, KEY))
+    nothing, x = batch(3)._replace(mask=np.zeros(3)), batch(5, 2).x
+    got = learner.predict(prior, learner.adapt(prior, nothing, KEY), x, KEY).mean
+    network = {name: value for name, value in prior.params.items() if name.startswith(("body", "head"))}
+    slope = prior.params["mean/slope"][:, 0]
+    expected = prior.params["mean"][0] + np.asarray(NETWORK.apply(network, x)) @ slope / np.sqrt(3)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    assert np.ptp(expected) > 0.1
+    # Far from every sample nothing else speaks; at a sample that is known, its label does.
+    known = batch(3)._replace(mask=np.ones(3))
+    prior.params["noise"][:] = -12.0
+    got = learner.predict(prior, learner.adapt(prior, known, KEY), known.x, KEY).mean
+    np.testing.assert_allclose(got, known.y, atol=0.02)
+
+
+def test_a_linear_mean_needs_features():
+    with pytest.raises(RecipeError, match=r'mean = "linear" .*add it'):
+        Dkt(NETWORK, terms=("counts",), mean="linear")
+
+
 def test_without_the_deep_term_there_is_no_network_to_learn():
     prior = Dkt(NETWORK, terms=("values",)).init(LINES, KEY)
     assert sorted(prior.params) == [

@@ -38,6 +38,24 @@ def test_is_the_optimiser_of_its_name_with_minus_the_update_for_a_gradient(step,
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "optimiser"),
+    [("mean", optax.sgd), ("momentum", lambda rate: optax.sgd(rate, momentum=0.9)), ("adam", optax.adam)],
+)
+def test_a_rate_that_fades_falls_evenly_to_nothing(kind, optimiser):
+    step = ServerStep(kind, 0.1, fades=8)
+    got, updates = walked(step, 8)
+    expected = flatten(PARAMS).astype(np.float32)
+    falling = optimiser(optax.linear_schedule(0.1, 0.0, 8))
+    state = falling.init(expected)
+    for update in updates:
+        change, state = falling.update(-update.astype(np.float32), state)
+        expected = np.asarray(optax.apply_updates(expected, change))
+    np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-5)
+    longer, _ = walked(step, 12)
+    np.testing.assert_array_equal(longer, got)
+
+
 @pytest.mark.parametrize("kind", ["mean", "momentum", "adam"])
 def test_everything_it_keeps_is_float32_and_named(kind):
     prior = ServerStep(kind).apply(ServerStep(kind).begin(PARAMS), np.ones(5))
@@ -78,7 +96,8 @@ def test_refuses_an_update_of_another_length():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("rate", 0.0), ("rate", float("nan")), ("beta1", 1.0), ("beta2", -0.1), ("epsilon", 0.0)]
+    ("field", "value"),
+    [("rate", 0.0), ("rate", float("nan")), ("beta1", 1.0), ("beta2", -0.1), ("epsilon", 0.0), ("fades", -1)],
 )
 def test_refuses_what_makes_no_sense(field, value):
     with pytest.raises(RecipeError, match=rf"server\.{field} = "):

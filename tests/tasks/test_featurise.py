@@ -13,7 +13,7 @@ from commonprior.errors import DataError, RecipeError
 from commonprior.task import Column
 from commonprior.tasks._columns import completed
 from commonprior.tasks._encode import featurise, fit, parse, scale
-from commonprior.tasks._fingerprint import morgan
+from commonprior.tasks._fingerprint import morgan, reader
 from commonprior.tasks._formula import ELEMENTS, composition
 
 
@@ -80,6 +80,19 @@ def test_fingerprints_count_and_do_not_depend_on_the_spelling():
     assert read("CCCCCC") != read("CCCCC")
     assert sum(read("CCCCCC").values()) > sum(read("CCCCC").values())
     assert all(0 <= slot < 64 for slot in morgan(64)("CCOC(=O)c1ccccc1"))
+
+
+def test_a_mixed_fingerprint_tells_roles_and_distances_apart():
+    half = lambda counts: {slot for slot in counts if slot < 64}  # noqa: E731
+    roles = lambda counts: {slot: n for slot, n in counts.items() if 64 <= slot < 96}  # noqa: E731
+    pairs = lambda counts: {slot: n for slot, n in counts.items() if slot >= 96}  # noqa: E731
+    read = reader("mixed", 128)
+    chlorine, bromine = read("Clc1ccccc1"), read("Brc1ccccc1")
+    assert half(chlorine) != half(bromine)
+    assert roles(chlorine) == roles(bromine)  # both are halogens
+    ortho, para = read("Oc1ccccc1N"), read("Oc1ccc(N)cc1")
+    assert pairs(ortho) != pairs(para)
+    assert all(0 <= slot < 128 for slot in ortho)
 
 
 def test_phosphorus_of_disputed_valence_is_read_and_carbon_of_five_bonds_is_not():

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from commonprior.errors import DataError, RecipeError
 from commonprior.tasks import _fsmol_fingerprints as fingerprints
-from commonprior.tasks._fingerprint import morgan
+from commonprior.tasks._fingerprint import morgan, reader
 from commonprior.tasks.fsmol import Fsmol
 
 DATA = os.environ.get("COMMONPRIOR_DATA", "")
@@ -95,6 +95,23 @@ def test_a_pool_has_the_files_rows_in_the_files_order(folder):
     assert (task.support.x.counts.shape, task.query.x.counts.shape) == ((8, 64), (12, 64))
 
 
+def test_a_mixed_fingerprint_is_made_of_three_and_read_alike_everywhere(folder):
+    source = Fsmol(slots=64, fingerprint="mixed")
+    pool = source.load(folder).valid["kinase"][0]
+    rows = pool.rows.take(pool.index, pool.size)
+    smiles = pd.read_parquet(folder / "valid.parquet").smiles.tolist()
+    for row, text in zip(rows.counts, smiles, strict=True):
+        assert {slot: row[slot] for slot in np.flatnonzero(row)} == reader("mixed", 64)(text)
+        first = morgan(32)(text)
+        assert {slot: row[slot] for slot in np.flatnonzero(row[:32])} == first
+    assert rows.counts[1:, 32:48].any(1).all()  # but for methane, which has no pair
+    assert rows.counts[1:, 48:].any(1).all()
+    (column,) = source.spec().columns
+    assert (column.fingerprint, column.slots) == ("mixed", 64)
+    with pytest.raises(RecipeError, match=r"tasks\.slots: 66; a mixed fingerprint takes a multiple of 4"):
+        Fsmol(slots=66, fingerprint="mixed")
+
+
 def test_regressions_are_those_that_are_scored(folder):
     family = Fsmol(target="regression").load(folder)
     assert sizes(family.train) == {"kinase": [("T1", 40)]}  # T2 is not scored, T4 has rows without a number
@@ -124,6 +141,7 @@ def test_an_assay_that_the_list_does_not_know(folder):
         Fsmol().load(folder)
 
 
+KIND = ("morgan", 32)
 MOLECULES = ["CCO", "c1ccccc1C(=O)N", "O[PH](=O)(=O)CC", "C[C@H](N)C(=O)O", "[Na+].[Cl-]", "Cn1cnc2c1c(=O)[nH]c(=O)n2C"]
 
 
@@ -135,7 +153,7 @@ def test_the_fast_way_to_a_fingerprint_is_the_careful_way():
 
 
 def test_processes_and_the_cache_change_nothing(cache, monkeypatch):
-    alone = fingerprints.fingerprints(MOLECULES, 32, b"file", "x.parquet").toarray()
+    alone = fingerprints.fingerprints(MOLECULES, KIND, b"file", "x.parquet").toarray()
     assert alone.shape == (7, 32)
     assert alone[0].sum() == 0
     (file,) = cache.iterdir()
@@ -143,18 +161,18 @@ def test_processes_and_the_cache_change_nothing(cache, monkeypatch):
     monkeypatch.setattr(fingerprints, "_FEWEST", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     file.unlink()
-    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, 32, b"file", "x.parquet").toarray(), alone)
+    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, KIND, b"file", "x.parquet").toarray(), alone)
     assert file.read_bytes() == whole
     with pytest.raises(DataError, match=r"x\.parquet: 'nonsense' is no molecule"):
-        fingerprints.fingerprints([*MOLECULES, "nonsense"], 32, b"other", "x.parquet")
+        fingerprints.fingerprints([*MOLECULES, "nonsense"], KIND, b"other", "x.parquet")
 
     monkeypatch.setattr(fingerprints, "_computed", lambda *_: pytest.fail("computed again"))
-    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, 32, b"file", "x.parquet").toarray(), alone)
+    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, KIND, b"file", "x.parquet").toarray(), alone)
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign", "pickled", "too few", "out of range"])
 def test_a_cached_file_that_does_not_fit_is_computed_anew(cache, damage):
-    right = fingerprints.fingerprints(MOLECULES, 32, b"file", "x.parquet").toarray()
+    right = fingerprints.fingerprints(MOLECULES, KIND, b"file", "x.parquet").toarray()
     (file,) = cache.iterdir()
     good = fingerprints._cached(file)
     match damage:
@@ -168,17 +186,17 @@ def test_a_cached_file_that_does_not_fit_is_computed_anew(cache, damage):
             file.write_bytes(good._replace(lengths=good.lengths[:-1]).pack())
         case "out of range":
             file.write_bytes(good._replace(slots=good.slots + np.int32(32)).pack())
-    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, 32, b"file", "x.parquet").toarray(), right)
+    np.testing.assert_array_equal(fingerprints.fingerprints(MOLECULES, KIND, b"file", "x.parquet").toarray(), right)
     assert fingerprints._cached(file).fits(len(MOLECULES), 32)
 
 
 def test_other_bytes_or_slots_are_another_file_and_no_folder_is_no_error(cache, monkeypatch):
-    for slots, content in ((32, b"a"), (32, b"b"), (16, b"a")):
-        fingerprints.fingerprints(MOLECULES, slots, content, "x.parquet")
-    assert len(list(cache.iterdir())) == 3
+    for kind, content in (KIND, b"a"), (KIND, b"b"), (("morgan", 16), b"a"), (("mixed", 16), b"a"):
+        fingerprints.fingerprints(MOLECULES, kind, content, "x.parquet")
+    assert len(list(cache.iterdir())) == 4
     cache.parent.joinpath("full").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent / "full"))
-    assert fingerprints.fingerprints(MOLECULES, 32, b"a", "x.parquet").shape == (7, 32)
+    assert fingerprints.fingerprints(MOLECULES, KIND, b"a", "x.parquet").shape == (7, 32)
 
 
 def test_the_published_draws():
@@ -219,8 +237,8 @@ def test_the_fast_way_reads_real_molecules_as_the_careful_way_does():
 
 def test_the_module_is_a_program_that_reads_lines_and_writes_arrays():
     done = subprocess.run(
-        [sys.executable, "-m", fingerprints.__name__, "16", "x.parquet"], input=b"CCO\nCCN", capture_output=True,
-        check=True,
+        [sys.executable, "-m", fingerprints.__name__, "morgan", "16", "x.parquet"],
+        input=b"CCO\nCCN", capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout[:2] == b"PK"
     assert json.dumps(done.stderr.decode()) == '""'

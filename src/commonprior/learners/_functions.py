@@ -21,10 +21,11 @@ def fresh_mean(spec: TaskSpec) -> np.ndarray:
 
 
 def labels(mean: Array, batch: Batch) -> Array:
-    """Return the labels [n, k] of k functions, less their mean [k]; one function is a regression."""
-    if len(mean) == 1:
+    """Return the labels [n, k] of k functions, less their mean ([k] or [n, k]); one function is a regression."""
+    k = jnp.shape(mean)[-1]
+    if k == 1:
         return jnp.asarray(batch.y)[:, None] - mean
-    return 2 * jax.nn.one_hot(jnp.asarray(batch.y, jnp.int32), len(mean), dtype=jnp.result_type(mean)) - 1 - mean
+    return 2 * jax.nn.one_hot(jnp.asarray(batch.y, jnp.int32), k, dtype=jnp.result_type(mean)) - 1 - mean
 
 
 def say(mean: Array, variance: Array) -> Prediction:

@@ -25,13 +25,17 @@ _COUNTED = 1 << 24
 @final
 @dataclass(frozen=True)
 class ServerStep:
-    """`mean` adds rate times the update; `momentum` and `adam` are the optimisers of these names."""
+    """`mean` adds rate times the update; `momentum` and `adam` are the optimisers of these names.
+
+    `fades`: so many rounds take the rate evenly from `rate` to 0, and the prior to rest; 0 leaves it as it is.
+    """
 
     kind: Literal["mean", "momentum", "adam"] = "adam"
     rate: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    fades: int = 0
 
     def __post_init__(self) -> None:
         if not self.rate > 0:
@@ -41,6 +45,8 @@ class ServerStep:
                 raise RecipeError(f"server.{name} = {getattr(self, name)}: expected 0 to just under 1")
         if not self.epsilon > 0:
             raise RecipeError(f"server.epsilon = {self.epsilon}: expected a number above 0")
+        if not 0 <= self.fades < _COUNTED:
+            raise RecipeError(f"server.fades = {self.fades}: expected 0, or rounds below {_COUNTED}")
 
     def begin(self, params: Tensors) -> Prior:
         """Return the prior of round 0: these parameters, and no momentum yet."""
@@ -50,6 +56,7 @@ class ServerStep:
             state |= {_FIRST + name: zero for name, zero in zeros.items()}
         if self.kind == "adam":
             state |= {_SECOND + name: zero for name, zero in zeros.items()}
+        if self.kind == "adam" or self.fades:
             state[_STEP] = np.zeros(1, np.float32)
         return Prior(dict(params), state)
 
@@ -58,28 +65,33 @@ class ServerStep:
         old, mean = _vector(prior.params), np.asarray(mean, np.float64)
         if mean.shape != old.shape:
             raise ModelError(f"expected a mean update of {old.size} numbers, got shape {mean.shape}")
+        step, state = 0, {}
+        if _STEP in prior.state:
+            step = min(int(prior.state[_STEP][0]) + 1, _COUNTED)
+            state = {_STEP: np.full(1, step, np.float32)}
+        rate = self.rate * max(0.0, 1 - (step - 1) / self.fades) if self.fades else self.rate
         match self.kind:
             case "mean":
-                return Prior(_named(old + self.rate * mean, prior.params), {})
+                return Prior(_named(old + rate * mean, prior.params), state)
             case "momentum":
                 first = self.beta1 * _vector(_part(prior.state, _FIRST)) + mean
-                return Prior(_named(old + self.rate * first, prior.params), _named(first, prior.params, _FIRST))
+                state |= _named(first, prior.params, _FIRST)
+                return Prior(_named(old + rate * first, prior.params), state)
             case "adam":
-                return self._adam(prior, old, mean)
+                new, moments = self._adam(prior, old, mean, rate, step)
+                return Prior(new, state | moments)
 
-    def _adam(self, prior: Prior, old: np.ndarray, mean: np.ndarray) -> Prior:
-        step = min(int(prior.state[_STEP][0]) + 1, _COUNTED)
+    def _adam(
+        self, prior: Prior, old: np.ndarray, mean: np.ndarray, rate: float, step: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         first = self.beta1 * _vector(_part(prior.state, _FIRST)) + (1 - self.beta1) * mean
         second = self.beta2 * _vector(_part(prior.state, _SECOND)) + (1 - self.beta2) * (mean * mean)
         towards = first / (1 - _power(self.beta1, step))
         size = np.sqrt(second / (1 - _power(self.beta2, step)))
-        new = old + self.rate * (towards / (size + self.epsilon))
-        state = {
-            **_named(first, prior.params, _FIRST),
-            **_named(second, prior.params, _SECOND),
-            _STEP: np.full(1, step, np.float32),
-        }
-        return Prior(_named(new, prior.params), state)
+        new = old + rate * (towards / (size + self.epsilon))
+        return _named(new, prior.params), {
+            **_named(first, prior.params, _FIRST), **_named(second, prior.params, _SECOND),
+        }  # fmt: skip
 
 
 def _power(base: float, exponent: int) -> float:

@@ -24,7 +24,7 @@ from commonprior.networks import Network
 from commonprior.prior import Contributions, Prior, Tensors
 from commonprior.task import Array, Batch, Prediction, Task, TaskSpec, log_likelihood
 
-_NOISE, _MEAN = "noise", "mean"
+_NOISE, _MEAN, _SLOPE = "noise", "mean", "mean/slope"
 
 
 class Known(NamedTuple):
@@ -43,12 +43,16 @@ class Dkt(Learner):
     `objective`: `marginal` is the likelihood of a task's labels together, `predictive` that of the query's, each on
     its own, given the support. `crossed` is `predictive` with every stretch of a task's samples as long as the support
     for the support in turn, and all others for the query: the network, which is what costs, runs once for all of them.
+
+    `mean`: what is expected of a sample before its task is known is the same for all (`constant`), or is linear in its
+    `deep` features (`linear`): what most tasks agree on then needs no sample of the task at hand.
     """
 
     network: Network
     terms: tuple[Term, ...] = ("deep", "counts", "values", "counts*values")
     features: int = 32
     objective: Literal["marginal", "predictive", "crossed"] = "predictive"
+    mean: Literal["constant", "linear"] = "constant"
     local: LocalWork = field(default_factory=LocalWork)
     server: ServerStep = field(default_factory=ServerStep)
 
@@ -57,6 +61,8 @@ class Dkt(Learner):
             raise RecipeError(f"terms = {list(self.terms)}: expected one or more, each once")
         if self.features < 1:
             raise RecipeError(f"features = {self.features}: expected at least 1")
+        if self.mean == "linear" and "deep" not in self.terms:
+            raise RecipeError(f'mean = "linear" is linear in what "deep" sees; terms = {list(self.terms)}: add it')
 
     def init(self, spec: TaskSpec, key: Array) -> Prior:
         """Return a fresh kernel. Raises `ModelError` where the inputs have nothing for any of `terms`."""
@@ -72,6 +78,8 @@ class Dkt(Learner):
         params |= _kernels.fresh(terms, inputs)
         params[_NOISE] = np.full(1, math.log(0.1), np.float32)
         params[_MEAN] = _functions.fresh_mean(spec)
+        if self.mean == "linear":
+            params[_SLOPE] = np.zeros((self.features, spec.outputs), np.float32)
         return self.server.begin(params)
 
     def length(self, prior: Prior) -> int:
@@ -100,7 +108,8 @@ class Dkt(Learner):
         """Return minus the log-likelihood that `objective` names, per label."""
         if self.objective == "marginal":
             both = _functions.together(*task)
-            return _gp.surprise(self._know(params, both).posterior, both.mask, _functions.labels(params[_MEAN], both))
+            known = self._know(params, both)
+            return _gp.surprise(known.posterior, both.mask, _functions.labels(_expected(params, known.deep), both))
         if self.objective == "crossed":
             return self._crossed(params, _functions.together(*task), len(task.support.mask))
         prediction = self._predict(params, self._know(params, task.support), self._inputs(params, task.query.x))
@@ -109,13 +118,14 @@ class Dkt(Learner):
     def _crossed(self, params: Tensors, both: Batch, shots: int) -> Array:
         inputs = self._inputs(params, both.x)
         gram, noise = _kernels.gram(params, inputs, inputs), jnp.exp(params[_NOISE][0])
-        labels, mask = _functions.labels(params[_MEAN], both), jnp.asarray(both.mask)
+        expected = _expected(params, inputs.deep)
+        labels, mask = _functions.labels(expected, both), jnp.asarray(both.mask)
 
         def held_out(rows: Array) -> tuple[Array, Array]:
             posterior = _gp.condition(gram[rows[:, None], rows], noise, mask[rows], labels[rows])
             mean, variance = _gp.predict(posterior, gram[:, rows], mask[rows], _kernels.variance(params))
             query = both._replace(mask=jnp.where((mask[rows] > 0).any(), mask.at[rows].set(0), 0))
-            likelihood = log_likelihood(_functions.say(mean + params[_MEAN], variance + noise), query)
+            likelihood = log_likelihood(_functions.say(mean + expected, variance + noise), query)
             return likelihood.sum(), (query.mask > 0).sum()
 
         stretches = np.arange(len(mask) // shots * shots).reshape(-1, shots)
@@ -130,7 +140,7 @@ class Dkt(Learner):
     def _know(self, params: Tensors, support: Batch) -> Known:
         inputs = self._inputs(params, support.x)
         gram = _kernels.gram(params, inputs, inputs)
-        labels = _functions.labels(params[_MEAN], support)
+        labels = _functions.labels(_expected(params, inputs.deep), support)
         posterior = _gp.condition(gram, jnp.exp(params[_NOISE][0]), support.mask, labels)
         return Known(jax.tree.map(jnp.asarray, support), inputs.deep, posterior)
 
@@ -138,4 +148,11 @@ class Dkt(Learner):
         support = _kernels.inputs(known.support.x, known.deep)
         cross = _kernels.gram(params, inputs, support)
         mean, variance = _gp.predict(known.posterior, cross, known.support.mask, _kernels.variance(params))
-        return _functions.say(mean + params[_MEAN], variance + jnp.exp(params[_NOISE][0]))
+        return _functions.say(mean + _expected(params, inputs.deep), variance + jnp.exp(params[_NOISE][0]))
+
+
+def _expected(params: Tensors, deep: Array) -> Array:
+    """Return what is expected of k functions before any label is known: [k], or [n, k] from features [n, e]."""
+    if _SLOPE not in params:
+        return jnp.asarray(params[_MEAN])
+    return params[_MEAN] + deep @ params[_SLOPE] / math.sqrt(deep.shape[1])

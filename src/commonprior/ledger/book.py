@@ -46,8 +46,8 @@ def open_chain(ledger: Ledger, run: RunFolder) -> Chain | None:
                 return chain
             begins = artefact("Rounds").functions["begin"].selector
             if any(t.to is not None and t.data[:4] == begins for t in chain.transactions):
-                raise LedgerError(f"{run.journal}: is missing, though {run.chain} holds a run that began; restore it, or "
-                                  f"start under another --name")  # fmt: skip
+                raise LedgerError(f"{run.journal}: is missing, though {run.chain} holds a run that began; restore "
+                                  f"it, or start under another --name")  # fmt: skip
             run.chain.unlink()  # of a run that never began: nothing was promised on it
             return Embedded(run.chain)
         case "rpc":

@@ -107,7 +107,8 @@ def _numbers(x: Array, columns: int) -> tuple[Array, Array]:
 
 def _slot(column: Column, i: int) -> list[str]:
     if column.kind in ("smiles", "formula"):
-        return [column.kind, str(column.slots), str(i)]
+        kind = column.kind if column.fingerprint == "morgan" else f"{column.kind}, {column.fingerprint}"
+        return [kind, str(column.slots), str(i)]
     return [column.name, column.unit, column.kind, column.categories[i] if column.categories else str(i)]
 
 

@@ -41,6 +41,10 @@ def completed(column: Column) -> Column:
         raise RecipeError(f"{where}: centre {column.centre}, spread {column.spread}; expected a spread above 0")
     if column.categories and (column.kind != "categorical" or len(set(column.categories)) < len(column.categories)):
         raise RecipeError(f"{where}: categories are for categorical columns, each named once")
+    if column.fingerprint != "morgan" and column.kind != "smiles":
+        raise RecipeError(f"{where}: fingerprint = {column.fingerprint!r} is for SMILES columns; it is {column.kind}")
+    if column.fingerprint == "mixed" and column.slots % 4 and column.slots != 1:
+        raise RecipeError(f"{where}: slots = {column.slots}; a mixed fingerprint takes a multiple of 4")
     own = {
         "numeric": 1,
         "categorical": len(column.categories) or HASHED,

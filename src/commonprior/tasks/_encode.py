@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from commonprior.errors import DataError
 from commonprior.task import Column, Rows
 from commonprior.tasks._cells import column_of, listed, numbers, place, shown, texts
-from commonprior.tasks._fingerprint import morgan
+from commonprior.tasks._fingerprint import reader
 from commonprior.tasks._formula import composition
 from commonprior.tasks._read import check_names
 
@@ -169,7 +169,7 @@ def featurise(
 
     A text is looked at once; equal counts are one row. Row 0 is "unknown". Raises `DataError` with row and value.
     """
-    read = morgan(column.slots) if column.kind == "smiles" else composition
+    read = reader(column.fingerprint, column.slots) if column.kind == "smiles" else composition
     row_of_text: dict[str, int] = {"": 0}
     row_of_counts: dict[tuple[bytes, bytes], int] = {(b"", b""): 0}
     which: list[np.ndarray] = []

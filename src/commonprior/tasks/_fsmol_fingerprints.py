@@ -18,14 +18,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from commonprior.errors import DataError
 from commonprior.tasks._cells import shown
-from commonprior.tasks._fingerprint import RADIUS, morgan
+from commonprior.tasks._fingerprint import RADIUS, morgan, reader
 
 _VERSION = 1
 
@@ -61,16 +61,21 @@ class _Counts(NamedTuple):
         )
 
 
-def fingerprints(smiles: Sequence[str], slots: int, content: bytes, path: str) -> csr_array:
+Kind: TypeAlias = tuple[Literal["morgan", "mixed"], int]
+"""A fingerprint and its slots."""
+
+
+def fingerprints(smiles: Sequence[str], kind: Kind, content: bytes, path: str) -> csr_array:
     """Return the counts [n + 1, slots] uint8 of n distinct molecules, from the cache where it has them.
 
     Row 0 is empty and stands for "unknown". `content` are the bytes of the file at `path` that the molecules are from.
     Raises `DataError` with the first text that is no molecule.
     """
-    file = _folder() / f"{_key(content, slots)}.npz"
+    _, slots = kind
+    file = _folder() / f"{_key(content, kind)}.npz"
     counts = _cached(file)
     if counts is None or not counts.fits(len(smiles), slots):
-        counts = _computed(smiles, slots, path)
+        counts = _computed(smiles, kind, path)
         _keep(file, counts.pack())
     starts = np.concatenate([[0, 0], np.cumsum(counts.lengths)]).astype(np.int32)
     return csr_array((counts.amounts, counts.slots, starts), shape=(len(smiles) + 1, slots))
@@ -80,10 +85,11 @@ def _folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "commonprior" / "fingerprints"
 
 
-def _key(content: bytes, slots: int) -> str:
+def _key(content: bytes, kind: Kind) -> str:
     from rdkit import rdBase
 
-    said = f"commonprior/fingerprints/{_VERSION}, morgan, radius {RADIUS}, slots {slots}, rdkit {rdBase.rdkitVersion}"
+    name, slots = kind
+    said = f"commonprior/fingerprints/{_VERSION}, {name}, radius {RADIUS}, slots {slots}, rdkit {rdBase.rdkitVersion}"
     return hashlib.sha256(hashlib.sha256(said.encode()).digest() + hashlib.sha256(content).digest()).hexdigest()
 
 
@@ -118,7 +124,7 @@ def _keep(file: Path, data: bytes) -> None:
         return
 
 
-def _computed(smiles: Sequence[str], slots: int, path: str) -> _Counts:
+def _computed(smiles: Sequence[str], kind: Kind, path: str) -> _Counts:
     """Compute in as many processes as there are cores.
 
     They are programs of our own rather than multiprocessing's processes, which would run the caller's program again
@@ -127,13 +133,14 @@ def _computed(smiles: Sequence[str], slots: int, path: str) -> _Counts:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores, len(smiles) // _FEWEST)
     if processes < 2 or any("\n" in text for text in smiles):
-        return _count(smiles, slots, path)
+        return _count(smiles, kind, path)
 
     def run(first: int, end: int) -> _Counts:
         text = "\n".join(smiles[first:end]).encode()
-        done = subprocess.run([sys.executable, "-m", __name__, str(slots), path], input=text, capture_output=True)
+        command = [sys.executable, "-m", __name__, kind[0], str(kind[1]), path]
+        done = subprocess.run(command, input=text, capture_output=True)
         part = _unpacked(done.stdout)
-        if done.returncode or part is None or not part.fits(end - first, slots):
+        if done.returncode or part is None or not part.fits(end - first, kind[1]):
             why = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
             raise DataError(why.splitlines()[-1])
         return part
@@ -144,8 +151,8 @@ def _computed(smiles: Sequence[str], slots: int, path: str) -> _Counts:
     return _Counts(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
 
 
-def _count(smiles: Sequence[str], slots: int, path: str) -> _Counts:
-    look = _reader(slots)
+def _count(smiles: Sequence[str], kind: Kind, path: str) -> _Counts:
+    look = _reader(kind[1]) if kind[0] == "morgan" else reader(*kind)
     where, amounts, lengths = array.array("i"), array.array("B"), array.array("i")
     for text in smiles:
         try:
@@ -184,10 +191,11 @@ def _reader(slots: int) -> Callable[[str], Mapping[int, float]]:
     return counts
 
 
-def _main(slots: str, path: str) -> None:
+def _main(name: str, slots: str, path: str) -> None:
     """Read SMILES from standard input, a line each, and write their counts to standard output."""
     try:
-        counts = _count(sys.stdin.buffer.read().decode().split("\n"), int(slots), path)
+        kind: Kind = ("mixed" if name == "mixed" else "morgan", int(slots))
+        counts = _count(sys.stdin.buffer.read().decode().split("\n"), kind, path)
     except DataError as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(counts.pack())

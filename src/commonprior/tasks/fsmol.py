@@ -32,7 +32,7 @@ _TASKS = ("task", "fold", "n", "site", "regression_ok")
 @final
 @dataclass(frozen=True)
 class Fsmol(TaskSource):
-    """Activity of a molecule in an assay, few-shot, from its fingerprint of `slots` counts.
+    """Activity of a molecule in an assay, few-shot, from its `fingerprint` of `slots` counts.
 
     `target`: the class that the assay's own threshold gives, or the number (`log_regression`, 9 - log10 of the raw
     value; for percent assays it has no unit and its sign is reversed), then only of assays on which published
@@ -43,12 +43,15 @@ class Fsmol(TaskSource):
 
     target: Literal["classification", "regression"] = "classification"
     slots: int = 2048
+    fingerprint: Literal["morgan", "mixed"] = "morgan"
     min_train_rows: int = 32
     min_tasks: int = 1
 
     def __post_init__(self) -> None:
         if self.slots < 2:
             raise RecipeError(f"tasks.slots: {self.slots}; expected at least 2, usually 2048")
+        if self.fingerprint == "mixed" and self.slots % 4:
+            raise RecipeError(f"tasks.slots: {self.slots}; a mixed fingerprint takes a multiple of 4, usually 4096")
         if self.min_train_rows < 2:
             raise RecipeError(f"tasks.min_train_rows: {self.min_train_rows}; expected at least 2")
         if self.min_tasks < 1:
@@ -61,7 +64,8 @@ class Fsmol(TaskSource):
             if self.target == "classification"
             else Target("log_regression", "regression", unit="-log10 of molar value, or of percent")
         )
-        return TaskSpec(target, (completed(Column("smiles", "smiles", slots=self.slots)),))
+        molecule = Column("smiles", "smiles", slots=self.slots, fingerprint=self.fingerprint)
+        return TaskSpec(target, (completed(molecule),))
 
     def load(self, data: Path | None) -> Family:
         """Return the assays of each super-family, from `data`/fsmol or `data`: train.parquet, valid.parquet."""
@@ -90,7 +94,8 @@ class Fsmol(TaskSource):
             raise DataError(f"{path}: a row without task, SMILES or label; restore the file")
         smiles = column_of(frame, "smiles").astype("category").cat
         where = smiles.codes.to_numpy()
-        counts = fingerprints(smiles.categories.tolist(), self.slots, path.read_bytes(), str(path))
+        kind = (self.fingerprint, self.slots)
+        counts = fingerprints(smiles.categories.tolist(), kind, path.read_bytes(), str(path))
         return _pools(frame, tasks, _encoded(counts), where, self.target, str(path))
 
 
