@@ -230,7 +230,8 @@ DEFENCES: dict[str, Layers | None] = {
     "root set": dataclasses.replace(OFF, root=RootSet()),
     "accuracy check": dataclasses.replace(OFF, accuracy=AccuracyCheck()),
     "roll-back": dataclasses.replace(OFF, roll_back=RollBack()),
-    "all layers": Layers(),
+    "as recipes have it": Layers(),
+    "all layers": Layers(trimmed=TrimmedMean()),
 }
 
 
@@ -346,10 +347,9 @@ def rows_of(who: str, attack: str, share: float, seen: Sequence[Measured], calm:
     table, where = np.array(seen), f"{share:.0%} {attack}" if share else "nobody attacks"
     mean, half = Measured(*table.mean(0).tolist()), Measured(*map(spread, table.T))
     lost = table[:, 0] - np.array(calm)[:, 0]
-    rows = [
-        Row(who, f"{where}: error", mean.rmse, f"% viability, ± {half.rmse:.2f}"),
-        Row(who, f"{where}: error, lost to calm, paired", float(lost.mean()), f"% viability, ± {spread(lost):.2f}"),
-    ]
+    rows = [] if share else [Row(who, f"{where}: error", mean.rmse, f"% viability, ± {half.rmse:.2f}")]
+    rows.append(Row(who, f"{where}: error lost to calm, paired", float(lost.mean()),
+                    f"% viability, ± {spread(lost):.2f}"))  # fmt: skip
     if attack == "backdoor" or not share:
         rows.append(Row(who, f"{where}: backdoor opens", 100 * mean.opened, f"% of toxic, ± {100 * half.opened:.0f}"))
     if share and who not in (PLAIN, REFERENCE):

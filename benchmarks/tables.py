@@ -19,6 +19,7 @@ COMMANDS = {
     "continual": "python benchmarks/continual.py --data DIR",
     "columns": "python benchmarks/columns.py --data DIR",
     "robust_sums": "python benchmarks/robust_sums.py --rounds 80 --seeds 3",
+    "poisoning": "python benchmarks/poisoning.py --data DIR",
     "suggest": "python benchmarks/suggest.py --data DIR",
     "calibration_sinusoid": "python benchmarks/calibration.py --family sinusoid --rounds 500",
     "calibration_lnpdb": "python benchmarks/calibration.py --family lnpdb --rounds 200 --data DIR",

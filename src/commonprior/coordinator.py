@@ -125,14 +125,15 @@ class Coordinator:
         self._prior = Prior.decode(prior.encode())
         release = self._release()
         width, limit = self._mechanism.width(release.length), self._mechanism.encoding(release).limit
+        run = os.urandom(16)
+        recipe.sum.check(self._session(0, 0, run, NO_HEAD))
         place = self._book.found(recipe, width, limit) if self._book is not None else None
         opening = Opening(
-            os.urandom(16), self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
+            run, self._identity.key, self._roster, recipe.schedule.dropouts, recipe.schedule.colluders,
             recipe.table(), recipe.hash(), to_table(family.spec), self._prior.hash(), family.note,
             place.encode() if place is not None else {},
         )  # fmt: skip
         session = self._session(0, 0, opening.run, NO_HEAD)
-        recipe.sum.check(session)
         everyone = range(len(self._roster))
         talk = Conversation(engine, session, self._identity, recipe.schedule.deadline, everyone)
         asked = (opening_ballot(opening), place) if place is not None else None

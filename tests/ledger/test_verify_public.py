@@ -80,7 +80,7 @@ def rewrite(path, change):
 
 @pytest.mark.parametrize(("name", "change", "words"), [
     ("finalise", lambda v: v.__setitem__(7, [bytes(288), *v[7][1:]]), "is not what it committed to"),
-    ("finalise", lambda v: v.__setitem__(8, v[8] ^ 1), "not those that two thirds of the votes accept"),
+    ("finalise", lambda v: v.__setitem__(8, v[8] ^ 1), "a ballot of nobody"),
     ("finalise", lambda v: v.__setitem__(1, bytes(32)), "a ballot of nobody"),
     ("finalise", lambda v: (v[10].pop(), v[11].pop()), None),
     ("finalise", lambda v: (v.__setitem__(10, v[10][:3]), v.__setitem__(11, v[11][:3])), "3 of 6 members"),

@@ -44,7 +44,7 @@ class Clock(dict):
 def test_bytes_are_those_of_a_real_round(kind, make_recipe, tmp_path):
     policy = dataclasses.replace(make_recipe().policy, allow_insecure_sum=True)
     mechanism = DiscreteGaussian(clip=10.0, per="site", bytes=2)
-    recipe = make_recipe(sites=5, rounds=2, sum=kind, mechanism=mechanism, policy=policy)
+    recipe = make_recipe(sites=5, rounds=8, sum=kind, mechanism=mechanism, policy=policy)
     training = start(recipe, tmp_path / "run")
     training.engine.cost.clear()
     train_rounds(training)
@@ -52,7 +52,7 @@ def test_bytes_are_those_of_a_real_round(kind, make_recipe, tmp_path):
     cohort = cohort_of(recipe, size_of(recipe, None, 0, 0))
     found = next(one for one in protocols(recipe, cohort) if one.sum == kind)
     planned = forecast(found, cohort, WIRE, Clock())
-    up, down = (sum(v for name, v in cost.items() if name.endswith(way)) / 2 for way in (".up", ".down"))
+    up, down = (sum(v for name, v in cost.items() if name.endswith(way)) / 8 for way in (".up", ".down"))
     assert planned.all_up == pytest.approx(up, rel=0.04)
     if not isinstance(kind, Committee):
         assert 5 * planned.down == pytest.approx(down, rel=0.04)

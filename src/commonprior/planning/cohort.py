@@ -19,12 +19,15 @@ _MOST_SITES, _MOST_PARAMETERS = 100_000, 10**10
 
 
 class Cohort(NamedTuple):
-    """The session of a first round, its `coordinator`, what a round releases, and the bytes of the prior."""
+    """The session of a first round, its `coordinator`, what a round releases, the bytes of the prior, and whether sites
+    cast ballots for a ledger.
+    """
 
     session: Session
     coordinator: Identity
     release: Release
     prior_bytes: int
+    ballots: bool = True
 
 
 class Size(NamedTuple):
@@ -61,7 +64,7 @@ def cohort_of(recipe: Recipe, size: Size) -> Cohort:
     """Return the cohort; raise `InputError` where sites, dropouts, colluders and the mechanism do not go together."""
     schedule, n, coordinator = recipe.schedule, size.sites, Identity.generate()
     release = release_of(recipe.sum.grouping, n, schedule.dropouts, schedule.colluders, size.parameters,
-                         schedule.tasks_per_site)  # fmt: skip
+                         schedule.tasks_per_site, recipe.public)  # fmt: skip
     roster = tuple(Member(f"site {seat}", digest(["commonprior/plan/1", seat])) for seat in range(n))
     if 2 * (n - schedule.dropouts) <= n + schedule.colluders:
         raise InputError(
@@ -73,15 +76,17 @@ def cohort_of(recipe: Recipe, size: Size) -> Cohort:
         bytes(16), 1, 0, blank, recipe.hash(), blank, coordinator.key, roster, schedule.dropouts, schedule.colluders,
         recipe.mechanism.width(size.parameters), recipe.mechanism.encoding(release),
     )  # fmt: skip
-    return Cohort(session, coordinator, release, size.prior_bytes)
+    return Cohort(session, coordinator, release, size.prior_bytes, recipe.ledger.kind != "none")
 
 
 def invitation_bytes(cohort: Cohort) -> int:
     """Return the bytes of an invitation's body: session, prior, and the last record with everyone's signatures."""
     signature = len(encode([[seat, bytes(64)] for seat in range(len(cohort.session.roster))]))
+    if cohort.ballots:
+        signature += len(encode({"ballots": [[seat, bytes(65)] for seat in range(len(cohort.session.roster))]}))
     return len(encode(dataclasses.asdict(cohort.session))) + cohort.prior_bytes + entry_bytes(cohort) + signature
 
 
 def entry_bytes(cohort: Cohort) -> int:
     """Return the bytes of a round's entry: whose bytes were summed, commitments to them, signatures."""
-    return len(encode([[seat, bytes(32), seat, bytes(64)] for seat in range(len(cohort.session.roster))])) + 400
+    return len(encode([[seat, bytes(32), seat, bytes(64)] for seat in range(len(cohort.session.roster))])) + 440

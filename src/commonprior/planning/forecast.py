@@ -163,7 +163,7 @@ def _acknowledging(cohort: Cohort) -> Phase:
     session = cohort.session
     n, total = len(session.roster), session.length * session.encoding.width
     request = message("acknowledge", {"total": float(total), "entry": float(entry_bytes(cohort))}, 4 * n)
-    answer = message("signed", {"body": float(66)})
+    answer = message("signed", {"signature": bytes(64), "ballot": bytes(65 * cohort.ballots)})
     does: Amounts = together(read(1, request), made(1, answer))
     return Phase(
         "acknowledge", (Role(n, does, answer.size, request.size),), together(made(n, request), read(n, answer))
