@@ -11,7 +11,7 @@ from commonprior.accountant import Spend, affords, nothing_spent, spend_of
 from commonprior.aggregation import Summed, next_mechanism, read_sum, release_of
 from commonprior.appendlog import AppendLog, write_whole
 from commonprior.ballot import Place
-from commonprior.canonical import digest
+from commonprior.canonical import digest, encode
 from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round, opening_ballot
 from commonprior.errors import BudgetExhausted, ProtocolError, RunError
@@ -195,6 +195,8 @@ class Coordinator:
     def _finish(self, number: int, outcome: Outcome) -> None:
         """Make the round's traces durable in the order in which a restart needs them."""
         write_whole(self._run.sum_of(number), outcome.total)
+        if self._recipe.ledger.archive:
+            write_whole(self._run.sealed_of(number), encode(list(outcome.parts)))
         self._run.keep(number, outcome.prior)
         self._journal.append(outcome.entry, outcome.signatures, outcome.ballots)
         self._catch_up()

@@ -97,6 +97,9 @@ class Ledger:
     `mode`: `hidden` deltas are summed in secret and the ledger holds commitments. `public` deltas are int8 numbers that
     everybody sees for good: a contract averages those that the members' ballots accept, found by the layers of
     `defence`. `bond`, in millionths of a credit, is what a site stakes on showing what it committed to.
+
+    `archive` keeps every round's sealed bytes and opened seeds, from which a hidden sum can be computed again: as much
+    as all sites send.
     """
 
     kind: Literal["embedded", "rpc", "none"] = "embedded"
@@ -105,6 +108,7 @@ class Ledger:
     contracts: tuple[str, ...] = ()
     confirmations: int = 1
     bond: int = 1_000_000
+    archive: bool = False
     defence: Layers = field(default_factory=Layers)
 
     def __post_init__(self) -> None:

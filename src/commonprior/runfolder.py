@@ -5,6 +5,7 @@ journal.cbor             the record that `commonprior audit` verifies
 chain.cbor               the blocks of an embedded ledger
 prior.safetensors        the prior, once the run is finished
 checkpoints/             the priors of the last two rounds
+sealed/                  sealed bytes and opened seeds of every round, where `ledger.archive` has them kept
 sums/                    the summed words of every round: with them an outsider recomputes every prior
 sites/NAME/              what a site keeps to itself: keys, policy, trust, log, memory (here: a simulation)
 metrics.parquet          time, bytes and losses of every round
@@ -86,6 +87,10 @@ class RunFolder:
     def sum_of(self, round_: int) -> Path:
         """The summed words of one round."""
         return self.path / "sums" / f"{round_:06d}.bin"
+
+    def sealed_of(self, round_: int) -> Path:
+        """The sealed bytes and opened seeds of one round, where the recipe has them kept."""
+        return self.path / "sealed" / f"{round_:06d}.cbor"
 
     def site(self, name: str) -> Path:
         """What one simulated site keeps to itself."""

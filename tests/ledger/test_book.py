@@ -6,7 +6,7 @@ import pytest
 
 from commonprior.appendlog import AppendLog
 from commonprior.ballot import Ballot, Place
-from commonprior.canonical import decode, digest
+from commonprior.canonical import decode, digest, encode
 from commonprior.entry import read_ballots, read_record
 from commonprior.errors import JournalError, LedgerError, RecipeError, RunError
 from commonprior.identity import signer_of
@@ -200,3 +200,15 @@ def test_a_site_that_agreed_to_none_refuses_a_run_with_a_ledger(make_recipe, run
         bytes([seat]) * 20 for seat in range(4))))  # fmt: skip
     with pytest.raises(RunError, match="0 of 4 sites joined.*lab-0 agreed to a ledger of kind none, not embedded"):
         run_of(make_recipe(ledger=Ledger(kind="none")))
+
+
+def test_sealed_bytes_are_kept_where_the_recipe_says_so_and_are_those_committed_to(make_recipe, run_of):
+    training = run_of(make_recipe(ledger=Ledger(archive=True)))
+    training.coordinator.step(training.engine)
+    file = training.run.sealed_of(1)
+    assert audit(training.run.path).rounds == 1
+    parts = decode(file.read_bytes())
+    assert [digest(part) for part in parts[:4]] == list(training.coordinator._journal.last_round.commitments)
+    file.write_bytes(encode([parts[1], parts[0], *parts[2:]]))
+    with pytest.raises(JournalError, match="does not hold the sealed bytes that the sites committed to"):
+        audit(training.run.path)

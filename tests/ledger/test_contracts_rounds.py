@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from commonprior.errors import LedgerError
+from commonprior.identity import Identity
 from commonprior.ledger.client import Terms, commitment, names_of
 from commonprior.ledger.public import Update, chosen, in_order, lanes_of, mean_of
 
@@ -325,3 +326,19 @@ def test_hidden_and_public_runs_do_not_mix(made):
 def test_what_was_chosen_is_in_the_order_of_the_contributors(made):
     updates = made.updates()
     assert chosen(updates[::-1], 0b101) == [in_order(updates)[0], in_order(updates)[2]]
+
+
+def test_where_the_proposer_is_gone_any_member_goes_on_in_its_place(made):
+    """Its proposer alone opens a run's rounds, until four times a round's seconds have passed."""
+    gone = Identity.generate()
+    made.begin(proposer=gone.address, name="left alone")
+    times = sum(made.terms[3:6])
+    with refused("R: proposer"):
+        made.write(made.members[0], "Rounds", "open", made.run)
+    made.write(gone, "Rounds", "open", made.run)
+    made.wait(4 * times - 10)
+    with refused("R: proposer"):
+        made.write(made.members[0], "Rounds", "open", made.run)
+    made.wait(10)
+    made.write(made.members[0], "Rounds", "open", made.run)
+    assert made.contracts.current(made.run).attempt == 1

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from commonprior.canonical import decode
-from commonprior.errors import BudgetExhausted, RunError
+from commonprior.errors import BudgetExhausted, InputError, RunError
 from commonprior.identity import Identity
 from commonprior.recipe import Budget
 from commonprior.round import Conversation, Failed
@@ -213,3 +213,16 @@ def test_a_rolled_back_site_is_brought_up_to_date_by_its_peers_signatures(make_r
     again = start(recipe, training.run.path)
     train_rounds(again)
     assert again.coordinator.rounds_done == 3
+
+
+def test_a_site_judges_the_aggregate_by_its_own_tasks(make_recipe, run_of):
+    training = run_of(make_recipe())
+    wary = training.agents[1]
+    wary.policy = dataclasses.replace(wary.policy, worst_loss=1.0)
+    losses = iter([1.0, 1.5, 1.5, 1.0])
+    wary.contributor.loss = lambda context, prior: next(losses)
+    assert "own tasks lose 1.5 under the new prior, 1 under the old one" in failed(training).refusals[1]
+    training.coordinator.step(training.engine)
+    assert training.coordinator.rounds_done == 1
+    with pytest.raises(InputError, match="worst_loss = 0.5: expected at least 1"):
+        Policy(worst_loss=0.5)

@@ -22,7 +22,7 @@ from commonprior.accountant import Spend, nothing_spent, spend_of
 from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
 from commonprior.appendlog import read_records
 from commonprior.ballot import NOTHING, Place
-from commonprior.canonical import digest
+from commonprior.canonical import decode, digest
 from commonprior.entry import (
     NO_HEAD,
     Entry,
@@ -300,6 +300,7 @@ class _Audit:
         if self._run is not None and len(signed) < session.threshold:
             raise JournalError(f"the entry: signed by {len(signed)} sites, expected {session.threshold}")
         self._public(entry)
+        self._sealed(entry)
         self._recompute(entry, opening, session)
         self._rounds, self._last = entry.round, entry
 
@@ -358,6 +359,16 @@ class _Audit:
         if (entry.survivors, entry.commitments, entry.consistency) != (published.survivors, (), ()):
             raise JournalError("it names others than those whom its published updates lead to")
         self._published, self._judged = published, (published.subject, published.row)
+
+    def _sealed(self, entry: Round) -> None:
+        """Check archived sealed bytes against the commitments to them, where everyone is in one sum."""
+        file = self._run.sealed_of(entry.round) if self._run is not None else None
+        if file is None or not file.exists() or entry.draw or not entry.commitments:
+            return
+        parts = decode(file.read_bytes())
+        sealed = parts[: len(entry.commitments)] if isinstance(parts, list) else []
+        if [digest(s) if isinstance(s, bytes) else b"" for s in sealed] != list(entry.commitments):
+            raise JournalError(f"{file} does not hold the sealed bytes that the sites committed to")
 
     def _account(self, entry: Round, mechanism: Mechanism, release: Release) -> None:
         unit = mechanism.unit

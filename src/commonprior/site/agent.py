@@ -326,6 +326,9 @@ class Agent:
         new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
         if new.hash() != entry.prior:
             raise ProtocolError("the entry names another prior than the one that its sum makes")
+        if self.policy.worst_loss:
+            context = Context(session, attempt.prior, attempt.release, self.terms.seed)
+            self._consent.check_losses(*(self.contributor.loss(context, prior) for prior in (attempt.prior, new)))
         self._finish(
             Finished(session.round, digest(data), entry.prior, session.attempt),
             attempt.protected if attempt.seat in entry.survivors else None,

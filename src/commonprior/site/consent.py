@@ -75,6 +75,16 @@ class Consent:
                 f"not trusted, so trust more of them or allow fewer dropouts"
             )
 
+    def check_losses(self, before: float, after: float) -> None:
+        """Refuse a prior under which this site's own tasks lose more than its policy allows."""
+        worst = self.policy.worst_loss
+        # A log-likelihood may have either sign: a loss `worst` times as large is so much of its size further up.
+        if worst and not after <= before + (worst - 1) * abs(before):
+            raise PolicyRefusal(
+                f"{self.name}'s own tasks lose {after:.4g} under the new prior, {before:.4g} under the old one: more "
+                f"than its worst_loss = {worst:g} allows"
+            )
+
     def check_mechanism(self, mechanism: Mechanism) -> None:
         """Refuse too large a clip, too little noise, or groups without noise."""
         policy, clip, noise = self.policy, mechanism.clip, mechanism.noise

@@ -19,13 +19,16 @@ class Policy:
 
     `minimum_cohort` counts identities that the site itself trusts, itself included, less the assumed colluders;
     `maximum_clip` (0: no limit) and `minimum_noise` bound the mechanism, `maximum_epsilon` (0: no limit) the whole run.
-    `allow_noiseless_groups` lets updates without noise into sums by groups, whose differences can give them away.
+    `worst_loss` (0: not judged) is how many times the loss on its own tasks a round's prior may have before the site
+    refuses to sign it. `allow_noiseless_groups` lets updates without noise into sums by groups, whose differences can
+    give them away.
     """
 
     minimum_cohort: int = 3
     maximum_clip: float = 0.0
     minimum_noise: float = 0.0
     maximum_epsilon: float = 0.0
+    worst_loss: float = 0.0
     learners: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     allow_insecure_sum: bool = False
@@ -34,6 +37,9 @@ class Policy:
     def __post_init__(self) -> None:
         if self.minimum_cohort < 2:
             raise InputError(f"minimum_cohort = {self.minimum_cohort}: a sum of one hides nothing; expected at least 2")
+        if self.worst_loss and self.worst_loss < 1:
+            raise InputError(f"worst_loss = {self.worst_loss}: expected at least 1, for a round as good as the one "
+                             f"before, or 0 not to judge")  # fmt: skip
 
 
 def read_policy(path: Path) -> Policy:
