@@ -1,5 +1,6 @@
 """Small families and small runs that many tests share. Doubles live here and in the tests, never in the product."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from commonprior import cli
 from commonprior.learners.maml import Maml
 from commonprior.networks.mlp import Mlp
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
@@ -85,6 +87,23 @@ def forget_programs():
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run one command line in this process as `main` does; return (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["commonprior", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import sys
 import zipfile
 
 import pytest
 
-from commonprior import auditing, cli
+from commonprior import auditing
 from commonprior.ledger.audit import audit
 
 
@@ -16,23 +15,6 @@ def run(finished_run, tmp_path):
     """A copy of a finished run of three rounds."""
     shutil.copytree(finished_run, tmp_path / "run")
     return tmp_path / "run"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run one command line in this process as `main` does; return (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["commonprior", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
 
 
 def test_a_bundle_is_all_that_an_audit_needs(command, run, tmp_path):

@@ -2,12 +2,10 @@
 
 import json
 import re
-import sys
 import time
 
 import pytest
 
-from commonprior import cli
 from commonprior.ledger.journal import Journal
 
 from ._consortium import ANVIL_CHAIN, anvil, needs_anvil
@@ -16,23 +14,6 @@ pytestmark = needs_anvil
 pytest.importorskip("web3", reason="no web3: install commonprior[rpc]")
 
 ROUNDS = 3
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run one command line in this process as `main` does; return (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["commonprior", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
 
 
 @pytest.fixture
