@@ -24,7 +24,8 @@ MOST_BYTES = 8 << 30
 """A bundle that unpacks to more is refused: a small file can stand for very large ones."""
 
 _NAMES = re.compile(
-    r"journal\.cbor|chain\.cbor|recipe\.toml|prior\.safetensors|checkpoints/0+\.safetensors|sums/\d+\.bin"
+    r"journal\.cbor|chain\.cbor|recipe\.toml|prior\.safetensors|checkpoints/0+\.safetensors|sums/\d+\.bin|"
+    r"sealed/\d+\.cbor"
 )
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -49,8 +50,11 @@ def audit_node(
     _show(audit_chain(Rpc(node(), chain), contracts, run, trust), console, out)
 
 
-def bundle(run: Path, output: Path, console: Console) -> None:
-    """Pack a run's record, ledger, sums, recipe and priors; never what a site or the coordinator keeps to itself."""
+def bundle(run: Path, output: Path, sealed: bool, console: Console) -> None:
+    """Pack a run's record, ledger, sums, recipe and priors; never what a site or the coordinator keeps to itself.
+
+    With `sealed` the sealed bytes and opened seeds too: whoever reads them sees what the coordinator saw of each round.
+    """
     folder = RunFolder(run)
     if not folder.journal.exists():
         raise InputError(f"{folder.journal}: no record here; name a run folder")
@@ -58,6 +62,10 @@ def bundle(run: Path, output: Path, console: Console) -> None:
         raise InputError(f"{output}: is there already; name another file")
     files = [f for f in (folder.journal, folder.chain, folder.recipe, folder.prior, folder.checkpoint(0)) if f.exists()]
     files += sorted((run / "sums").glob("*.bin"))
+    kept = sorted((run / "sealed").glob("*.cbor")) if sealed else []
+    if sealed and not kept:
+        raise InputError(f"{run / 'sealed'}: the run kept no sealed bytes; leave --sealed out")
+    files += kept
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in files:
             packed.write(file, file.relative_to(run).as_posix())
@@ -84,7 +92,8 @@ def _show(verdict: Verdict, console: Console, out: Path | None) -> None:
     epsilon = "no differential privacy (no noise)" if verdict.epsilon < 0 else (
         f"epsilon {verdict.epsilon:.3g} at delta {verdict.delta:.0e} for one {verdict.unit}")  # fmt: skip
     rows = {
-        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums",
+        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums, "
+        f"{verdict.resummed} sums from sealed bytes",
         "ledger": verdict.ledger or "none: the sites' signatures alone",
         "sites": ", ".join(verdict.sites),
         "privacy": epsilon,
@@ -94,7 +103,8 @@ def _show(verdict: Verdict, console: Console, out: Path | None) -> None:
     print_pairs(console, rows)
     if out is not None:
         out.write_text(json.dumps({
-            "rounds": verdict.rounds, "recomputed": verdict.recomputed, "entered": verdict.entered,
+            "rounds": verdict.rounds, "recomputed": verdict.recomputed,
+            "resummed": verdict.resummed, "entered": verdict.entered,
             "ledger": verdict.ledger, "epsilon": verdict.epsilon, "head": verdict.head.hex(),
             "prior": verdict.prior.hex(),
         }) + "\n")  # fmt: skip

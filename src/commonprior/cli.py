@@ -193,11 +193,15 @@ def audit(
 def bundle(
     run: RunArgument,
     output: Annotated[Path, typer.Argument(help="The file to write (.zip).")],
+    sealed: Annotated[
+        bool,
+        typer.Option("--sealed", help="With every round's sealed bytes and opened seeds: what the sums came from."),
+    ] = False,
 ) -> None:
     """Pack what an auditor needs of a run into one file: nothing that a site keeps to itself."""
     from commonprior import auditing
 
-    auditing.bundle(run, output, console)
+    auditing.bundle(run, output, sealed, console)
 
 
 @app.command()

@@ -195,7 +195,7 @@ class Coordinator:
     def _finish(self, number: int, outcome: Outcome) -> None:
         """Make the round's traces durable in the order in which a restart needs them."""
         write_whole(self._run.sum_of(number), outcome.total)
-        if self._recipe.ledger.archive:
+        if self._recipe.ledger.archive and outcome.parts:
             write_whole(self._run.sealed_of(number), encode(list(outcome.parts)))
         self._run.keep(number, outcome.prior)
         self._journal.append(outcome.entry, outcome.signatures, outcome.ballots)

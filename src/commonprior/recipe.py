@@ -98,8 +98,8 @@ class Ledger:
     everybody sees for good: a contract averages those that the members' ballots accept, found by the layers of
     `defence`. `bond`, in millionths of a credit, is what a site stakes on showing what it committed to.
 
-    `archive` keeps every round's sealed bytes and opened seeds, from which a hidden sum can be computed again: as much
-    as all sites send.
+    `archive` keeps every round's sealed bytes and opened seeds, from which an auditor computes a hidden sum again: as
+    many bytes as all sites send. Without them the sum is what the sites signed, and nothing shows where it came from.
     """
 
     kind: Literal["embedded", "rpc", "none"] = "embedded"
@@ -108,7 +108,7 @@ class Ledger:
     contracts: tuple[str, ...] = ()
     confirmations: int = 1
     bond: int = 1_000_000
-    archive: bool = False
+    archive: bool = True
     defence: Layers = field(default_factory=Layers)
 
     def __post_init__(self) -> None:

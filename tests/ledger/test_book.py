@@ -17,6 +17,7 @@ from commonprior.ledger.contract import CONTRACTS
 from commonprior.ledger.embedded import CHAIN, Embedded
 from commonprior.ledger.journal import Journal
 from commonprior.recipe import Ledger
+from commonprior.sums._unmask import Secrets
 from commonprior.training import start
 
 from .test_audit import shorten
@@ -202,13 +203,34 @@ def test_a_site_that_agreed_to_none_refuses_a_run_with_a_ledger(make_recipe, run
         run_of(make_recipe(ledger=Ledger(kind="none")))
 
 
-def test_sealed_bytes_are_kept_where_the_recipe_says_so_and_are_those_committed_to(make_recipe, run_of):
-    training = run_of(make_recipe(ledger=Ledger(archive=True)))
+def test_a_sum_is_audited_from_the_sealed_bytes_and_opened_seeds_that_the_run_kept(make_recipe, run_of):
+    training = run_of(make_recipe())
     training.coordinator.step(training.engine)
     file = training.run.sealed_of(1)
-    assert audit(training.run.path).rounds == 1
+    verdict = audit(training.run.path)
+    assert (verdict.rounds, verdict.resummed) == (1, 1)
     parts = decode(file.read_bytes())
     assert [digest(part) for part in parts[:4]] == list(training.coordinator._journal.last_round.commitments)
     file.write_bytes(encode([parts[1], parts[0], *parts[2:]]))
-    with pytest.raises(JournalError, match="does not hold the sealed bytes that the sites committed to"):
+    with pytest.raises(JournalError, match="of seat 0 are not those that it committed to"):
         audit(training.run.path)
+    seeds = Secrets.decode(parts[4])
+    other = seeds._replace(seeds={**seeds.seeds, 0: bytes(32)}).encode()
+    file.write_bytes(encode([*parts[:4], other]))
+    with pytest.raises(JournalError, match="adds up to another sum than the one that the entry names"):
+        audit(training.run.path)
+    file.write_bytes(b"\xff")
+    with pytest.raises(JournalError, match="is not what the round's sum was made from: the CBOR item at byte 0"):
+        audit(training.run.path)
+    file.write_bytes(encode([1]))
+    with pytest.raises(JournalError, match="is not what the round's sum was made from: expected the parts"):
+        audit(training.run.path)
+    file.unlink()
+    assert audit(training.run.path).resummed == 0
+
+
+def test_sealed_bytes_are_left_out_where_the_recipe_says_so(make_recipe, run_of):
+    training = run_of(make_recipe(ledger=Ledger(archive=False)))
+    training.coordinator.step(training.engine)
+    assert not training.run.sealed_of(1).exists()
+    assert audit(training.run.path).resummed == 0

@@ -24,8 +24,24 @@ def test_a_bundle_is_all_that_an_audit_needs(command, run, tmp_path):
     shutil.rmtree(run)
     code, out, err = command("audit", tmp_path / "my.zip", "--expect-head", head, "--json", tmp_path / "a.json")
     assert (code, err) == (0, "")
-    assert "holds: 3 rounds, 3 priors recomputed" in out
+    assert "holds: 3 rounds, 3 priors recomputed from their sums, 0 sums from sealed bytes" in " ".join(out.split())
     assert "holds: 3 rounds on embedded chain" in out
+
+
+def test_a_bundle_carries_sealed_bytes_where_they_are_asked_for(command, run, tmp_path):
+    assert command("bundle", run, tmp_path / "my.zip", "--sealed")[0] == 0
+    shutil.rmtree(run)
+    out = command("audit", tmp_path / "my.zip", "--json", tmp_path / "a.json")[1]
+    assert "3 sums from sealed bytes" in out
+    assert json.loads((tmp_path / "a.json").read_text())["resummed"] == 3
+
+
+def test_sealed_bytes_that_were_not_kept_are_no_bundle(command, run, tmp_path):
+    shutil.rmtree(run / "sealed")
+    code, _, err = command("bundle", run, tmp_path / "my.zip", "--sealed")
+    assert code == 2
+    assert "sealed: the run kept no sealed bytes; leave --sealed out" in err
+    assert not (tmp_path / "my.zip").exists()
 
 
 def test_attack_looking_for_secrets_in_a_bundle(command, run, tmp_path):

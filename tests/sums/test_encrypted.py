@@ -379,3 +379,28 @@ def test_keys_and_ciphertexts_that_are_rubbish_are_refused_by_their_readers(stag
     for bad in (state.sealed[:cut], state.sealed + b"\0"):
         with pytest.raises(MalformedMessage):
             state.key.require_sound(attempt.session, bad)
+
+
+def test_an_opening_is_checked_again_from_the_parts(kind, play):
+    attempt = play(n=4, dropouts=1, play={"sum": kind})
+    done = attempt.finish({3: "encrypted"})
+    commitments = dict(zip(done.survivors, done.commitments, strict=True))
+    found = kind.recompute(attempt.session, commitments, done.parts)
+    if isinstance(kind, Paillier):
+        np.testing.assert_array_equal(found, done.value)
+    else:
+        assert found is None  # only the key holder could tell
+    with pytest.raises(ProtocolError, match="the sealed bytes of seat 0 are not those that it committed to"):
+        kind.recompute(attempt.session, commitments, (done.parts[1], *done.parts[1:]))
+    with pytest.raises(ProtocolError, match="4 parts of an encrypted sum of 3 sites"):
+        kind.recompute(attempt.session, commitments, done.parts[1:])
+
+
+def test_an_opening_of_another_sum_is_found_where_roots_prove_it(play):
+    attempt = play(n=4, dropouts=1, play={"sum": KINDS["paillier"]})
+    done = attempt.finish()
+    *sealed, opening, public = done.parts
+    forged = bytes([opening[0] ^ 1]) + opening[1:]
+    commitments = dict(zip(done.survivors, done.commitments, strict=True))
+    with pytest.raises(ProtocolError, match="the opened sum is not the sum of the sealed vectors"):
+        KINDS["paillier"].recompute(attempt.session, commitments, (*sealed, forged, public))

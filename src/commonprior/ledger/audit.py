@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from commonprior.accountant import Spend, nothing_spent, spend_of
 from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
@@ -49,23 +48,24 @@ from commonprior.ledger.rpc import Rpc
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.publicround import summed_of
-from commonprior.recipe import Ledger, Recipe, read_toml, recipe_from
+from commonprior.recipe import PLUGINS, Ledger, Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import Session
-from commonprior.sums import WHOLE, Grouping
+from commonprior.sums import WHOLE, Grouping, SecureSum, read_parts
 from commonprior.tables import build, without_none
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What holds: how many rounds, what the head is, how much of it was recomputed rather than only checked, and how
-    many of the rounds are in which ledger.
+    """What holds: how many rounds, what the head is, of how many the prior was computed again from the sum, and the sum
+    from the sealed bytes, and how many of the rounds are in which ledger.
     """
 
     rounds: int
     head: bytes
     prior: bytes
     recomputed: int
+    resummed: int
     entered: int
     ledger: str
     sites: tuple[str, ...]
@@ -165,6 +165,14 @@ def _compare(contracts: Contracts, run: bytes, priors: Sequence[bytes]) -> None:
             raise JournalError(f"the registry has another prior for round {number} than its record names")
 
 
+@dataclass(frozen=True)
+class _Readable:
+    """What an audit reads of a recipe by itself, where other parts of it, a learner of one's own, are not here."""
+
+    sum: SecureSum
+    ledger: Ledger = field(default_factory=Ledger)
+
+
 class _Audit:
     """What the entries read so far have established. Without a run folder, the accounts' ballots vouch for them."""
 
@@ -175,7 +183,7 @@ class _Audit:
         self._recipe: Recipe | None = None
         self._prior: Prior | None = None
         self._head, self._base = NO_HEAD, NO_HEAD
-        self._rounds = self._recomputed = 0
+        self._rounds = self._recomputed = self._resummed = 0
         self._spent: Spend | None = None
         self._last: Round | None = None
         self._published: Published | None = None
@@ -253,7 +261,7 @@ class _Audit:
         if place is not None:
             ledger = f"holds: {in_ledger} rounds on {place.kind} chain {place.chain}, ballots of {place.mode} deltas"
         return Verdict(
-            self._rounds, self._head, self._base, self._recomputed, in_ledger, ledger, sites,
+            self._rounds, self._head, self._base, self._recomputed, self._resummed, in_ledger, ledger, sites,
             last.unit if last else "", last.epsilon if last else 0.0, last.delta if last else 0.0,
         )  # fmt: skip
 
@@ -300,7 +308,7 @@ class _Audit:
         if self._run is not None and len(signed) < session.threshold:
             raise JournalError(f"the entry: signed by {len(signed)} sites, expected {session.threshold}")
         self._public(entry)
-        self._sealed(entry)
+        self._sealed(entry, session)
         self._recompute(entry, opening, session)
         self._rounds, self._last = entry.round, entry
 
@@ -353,22 +361,34 @@ class _Audit:
         data = file.read_bytes()
         if digest(data) != entry.sum:
             raise JournalError(f"{file} is not what the entry names")
-        table: dict[str, Any] = self._opening.recipe.get("ledger", {})
-        layers = build(Ledger, table, "the recorded recipe").defence  # by itself: other parts may not be here
-        published = read_published(data, self._place, layers)
+        published = read_published(data, self._place, self._readable(self._opening).ledger.defence)
         if (entry.survivors, entry.commitments, entry.consistency) != (published.survivors, (), ()):
             raise JournalError("it names others than those whom its published updates lead to")
         self._published, self._judged = published, (published.subject, published.row)
 
-    def _sealed(self, entry: Round) -> None:
-        """Check archived sealed bytes against the commitments to them, where everyone is in one sum."""
+    @staticmethod
+    def _readable(opening: Opening) -> _Readable:
+        table = {name: opening.recipe[name] for name in ("sum", "ledger") if name in opening.recipe}
+        return build(_Readable, table, "the recorded recipe", PLUGINS)
+
+    def _sealed(self, entry: Round, session: Session) -> None:
+        """Compute the sum again from the sealed bytes and opened secrets that the run kept, where it kept them."""
         file = self._run.sealed_of(entry.round) if self._run is not None else None
-        if file is None or not file.exists() or entry.draw or not entry.commitments:
+        if self._opening is None or file is None or not file.exists() or not entry.commitments:
             return
-        parts = decode(file.read_bytes())
-        sealed = parts[: len(entry.commitments)] if isinstance(parts, list) else []
-        if [digest(s) if isinstance(s, bytes) else b"" for s in sealed] != list(entry.commitments):
-            raise JournalError(f"{file} does not hold the sealed bytes that the sites committed to")
+        kind = self._recipe.sum if self._recipe is not None else self._readable(self._opening).sum
+        try:
+            data = file.read_bytes()
+            parts = read_parts(decode(data, len(data)))  # as large as what all sites sent
+            commitments = dict(zip(entry.survivors, entry.commitments, strict=True))
+            total = kind.recompute(session, commitments, parts, entry.draw)
+        except ProtocolError as error:
+            raise JournalError(f"{file} is not what the round's sum was made from: {error}") from None
+        if total is None:
+            return
+        if digest(total.astype(entry.encoding.word).tobytes()) != entry.sum:
+            raise JournalError(f"{file} adds up to another sum than the one that the entry names")
+        self._resummed += 1
 
     def _account(self, entry: Round, mechanism: Mechanism, release: Release) -> None:
         unit = mechanism.unit

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from commonprior.canonical import Value
+from commonprior.errors import MalformedMessage
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums._groups import WHOLE, Draw, Grouping
@@ -71,6 +73,14 @@ class Machine(Protocol):
         ...
 
 
+def read_parts(value: Value) -> list[bytes]:
+    """Return what was kept of a sum, or raise `MalformedMessage`."""
+    parts = [part for part in value if isinstance(part, bytes)] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(parts) < len(value):
+        raise MalformedMessage("expected the parts of a sum as bytes")
+    return parts
+
+
 class SecureSum(abc.ABC):
     """A protocol that adds integer vectors modulo 2^(8·width), by what it reveals and to whom.
 
@@ -105,3 +115,13 @@ class SecureSum(abc.ABC):
     @abc.abstractmethod
     def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
         """Return the coordinator's machine; `log` replays the frames of the same attempt after a restart."""
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray | None:
+        """Return the sum [d] int64 ([groups, d] in groups), computed again from `Aggregate.parts`.
+
+        None where this sum leaves nothing that an outsider could compute it from. Raises `ProtocolError` where the
+        parts are malformed, or not those that the survivors committed to.
+        """
+        return None

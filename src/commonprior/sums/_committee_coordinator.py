@@ -10,9 +10,9 @@ import numpy as np
 
 from commonprior.canonical import Value, encode
 from commonprior.errors import ProtocolError
-from commonprior.frame import Frame
+from commonprior.frame import Frame, open_frame
 from commonprior.identity import Identity
-from commonprior.session import Seat, Session
+from commonprior.session import COORDINATOR, Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
 from commonprior.sums._bodies import write_by_seat
 from commonprior.sums._committee_check import ROWS, Statement, challenge_of, proves_guilt, statement_bytes
@@ -221,3 +221,18 @@ class CommitteeCoordinator(PhasedCoordinator):
             (encode(told), *(answers[seat].frame for seat in shares)),
             culprits=tuple(sorted(self._culprits)),
         )
+
+
+def decode_again(session: Session, terms: Terms, parts: Sequence[bytes]) -> np.ndarray:
+    """Return the sum [d] int64 from `Aggregate.parts`; raise `ProtocolError` where they do not give one."""
+    shares: dict[Seat, np.ndarray] = {}
+    for frame in parts[1:]:
+        opened = open_frame(frame, session, COORDINATOR)
+        share = read_elements(read_share_sum(opened.body, WORD.itemsize * session.length))
+        if opened.phase != "sums" or opened.sender not in terms.seats or share is None:
+            raise ProtocolError(f"a {opened.phase} frame of seat {opened.sender} in the place of an aggregator's sum")
+        shares[opened.sender] = share
+    decoded = decode(shares, terms.degree) if len(shares) > terms.degree + 1 else None
+    if decoded is None:
+        raise ProtocolError(f"the answers of {len(shares)} aggregators do not lie on one polynomial")
+    return from_field(decoded.value)

@@ -7,7 +7,7 @@ them signed the same one. As 2 · threshold > n + colluders, no two different st
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from commonprior.canonical import Value
@@ -16,6 +16,16 @@ from commonprior.identity import Identity, verify
 from commonprior.session import Seat, Session, consistency_statement
 from commonprior.sums import Guard
 from commonprior.sums._messages import read_survivors
+
+
+def require_committed(commitments: Mapping[Seat, bytes], sealed: Sequence[bytes]) -> dict[Seat, bytes]:
+    """Return the survivors' sealed bytes by seat; raise `ProtocolError` for other bytes than they committed to."""
+    if len(sealed) != len(commitments):
+        raise ProtocolError(f"sealed bytes of {len(sealed)} sites, expected {len(commitments)}")
+    for (seat, commitment), given in zip(commitments.items(), sealed, strict=True):
+        if commit(given) != commitment:
+            raise ProtocolError(f"the sealed bytes of seat {seat} are not those that it committed to")
+    return dict(zip(commitments, sealed, strict=True))
 
 
 class Agreement(NamedTuple):

@@ -15,7 +15,7 @@ from commonprior.identity import Identity
 from commonprior.session import Seat, Session
 from commonprior.sums import CONSISTENCY, Aborted, Aggregate
 from commonprior.sums._bodies import write_by_seat
-from commonprior.sums._consistency import Agreement, commit, propose, require_signature
+from commonprior.sums._consistency import Agreement, commit, propose, require_committed, require_signature
 from commonprior.sums._he_messages import commit_early, list_digest, read_commitment, read_one, read_sealed
 from commonprior.sums._he_party import FRAME_BYTES
 from commonprior.sums._he_scheme import Cryptosystem, EncryptionKey
@@ -25,6 +25,7 @@ from commonprior.sums._phases import START, Outbox, PhasedCoordinator
 
 class _Key(NamedTuple):
     key: EncryptionKey
+    public: bytes
     frame: bytes
 
 
@@ -66,7 +67,8 @@ class EncryptedCoordinator(PhasedCoordinator):
     def _read(self, phase: str, opened: Frame, frame: bytes) -> object:
         match phase:
             case "key":
-                return _Key(self._cryptosystem.read_public(read_one(opened.body, "key", self._sizes.key)), frame)
+                public = read_one(opened.body, "key", self._sizes.key)
+                return _Key(self._cryptosystem.read_public(public), public, frame)
             case "committed":
                 return _Committed(read_commitment(opened.body), frame)
             case "encrypted":
@@ -134,6 +136,19 @@ class EncryptedCoordinator(PhasedCoordinator):
             tuple(self._commitments.values()),
             self._agreement.statement,
             tuple(self._signatures.items()),
-            (*(answer.ciphertexts for answer in self._sealed.values()), opened.opening),
+            (*(answer.ciphertexts for answer in self._sealed.values()), opened.opening, self._key[self._holder].public),
             culprits=tuple(sorted(self._culprits)),
         )
+
+
+def opened_again(
+    session: Session, cryptosystem: Cryptosystem, commitments: Mapping[Seat, bytes], parts: Sequence[bytes]
+) -> np.ndarray:
+    """Return the opened sum [d] int64 from `Aggregate.parts`; raise `ProtocolError` where it does not follow."""
+    if len(parts) != len(commitments) + 2:
+        raise ProtocolError(f"{len(parts)} parts of an encrypted sum of {len(commitments)} sites")
+    *sealed, opening, public = parts
+    given, key = require_committed(commitments, sealed), cryptosystem.read_public(public)
+    for ciphertexts in sealed:
+        key.require_sound(session, ciphertexts)
+    return key.read_opening(session, given, opening)

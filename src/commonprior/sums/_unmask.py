@@ -10,7 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from commonprior.canonical import Value, decode, encode
-from commonprior.errors import MalformedMessage
+from commonprior.errors import MalformedMessage, ProtocolError
 from commonprior.session import Seat, Session
 from commonprior.sums._masks import MaskStream, add_streams, pair_stream, self_stream
 
@@ -40,6 +40,19 @@ class Secrets(NamedTuple):
             } if not rest:  # fmt: skip
                 return Secrets(_by_seat(seeds), _by_seat(dropped), _by_seat(keys), _by_seat(peers))
         raise MalformedMessage("expected opened secrets: seeds, dropped, mask_keys, peers")
+
+
+def unmask_again(session: Session, sealed: Mapping[Seat, bytes], opened: bytes) -> np.ndarray:
+    """Return the sum [d] int64 from what was kept of it; raise `ProtocolError` where it does not fit together."""
+    secrets, size = Secrets.decode(opened), session.length * session.encoding.width
+    if any(len(words) != size for words in sealed.values()):
+        raise ProtocolError(f"expected masked vectors of {size} bytes")
+    if secrets.seeds.keys() != sealed.keys():
+        raise ProtocolError(f"seeds of seats {sorted(secrets.seeds)} are opened, expected {sorted(sealed)}")
+    try:
+        return session.encoding.from_words(unmask(session, sealed, secrets))
+    except (KeyError, ValueError) as error:
+        raise ProtocolError(f"the opened keys do not fit together: {error}") from None
 
 
 def unmask(session: Session, sealed: Mapping[Seat, bytes], secrets: Secrets) -> np.ndarray:

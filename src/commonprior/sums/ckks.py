@@ -14,12 +14,12 @@ nothing of the key, stands in `_he_ckks`. Unlike Paillier's, this opening cannot
 
 The secrecy that this gives is towards the coordinator and everybody else who is not the key holder. The key holder is
 sent every ciphertext and could decrypt each: where nobody may be trusted with that, use the masked sum.
-`Aggregate.parts` are the survivors' ciphertexts in order, then the opening.
+`Aggregate.parts` are the survivors' ciphertexts in order, then the opening and the public key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -27,9 +27,9 @@ import numpy as np
 
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
-from commonprior.sums import Csprng, Guard, Machine, SecureSum
+from commonprior.sums import Csprng, Draw, Guard, Machine, SecureSum
 from commonprior.sums._he_ckks import CkksSystem
-from commonprior.sums._he_coordinator import EncryptedCoordinator
+from commonprior.sums._he_coordinator import EncryptedCoordinator, opened_again
 from commonprior.sums._he_party import EncryptedParty
 from commonprior.sums._he_scheme import holder_of
 
@@ -62,3 +62,9 @@ class Ckks(SecureSum):
     def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
         """Return the coordinator's machine; `log` holds (seat, `Step.persist`) in order."""
         return EncryptedCoordinator(session, identity, log, CkksSystem(), holder_of(session, self.key_holder))
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> None:
+        """Check the ciphertexts against the commitments to them; what they add up to only the key holder could tell."""
+        opened_again(session, CkksSystem(), commitments, parts)

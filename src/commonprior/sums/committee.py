@@ -29,7 +29,7 @@ canonical) and the aggregators' signed frames: whoever has them can decode the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -38,8 +38,8 @@ import numpy as np
 from commonprior.errors import ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
-from commonprior.sums import Csprng, Guard, Machine, SecureSum
-from commonprior.sums._committee_coordinator import CommitteeCoordinator
+from commonprior.sums import Csprng, Draw, Guard, Machine, SecureSum
+from commonprior.sums._committee_coordinator import CommitteeCoordinator, decode_again
 from commonprior.sums._committee_party import CommitteeParty
 from commonprior.sums._committee_terms import terms_of
 
@@ -88,3 +88,12 @@ class Committee(SecureSum):
     def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
         """Return the coordinator's machine; `log` as for every sum. Raises `RecipeError` where no committee fits."""
         return CommitteeCoordinator(session, identity, log, terms_of(session, self.aggregators, self.threshold))
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray:
+        """Return the sum [d] that the aggregators' signed answers decode to.
+
+        The shares that were dealt, to which `commitments` are, went from site to site: nobody else ever had them.
+        """
+        return decode_again(session, terms_of(session, self.aggregators, self.threshold), parts)

@@ -36,12 +36,12 @@ from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
-from commonprior.canonical import Value, digest, encode
+from commonprior.canonical import Value, decode, digest, encode
 from commonprior.errors import InputError, MalformedMessage, ProtocolError, RecipeError
 from commonprior.frame import Frame, open_frame
 from commonprior.identity import Identity
 from commonprior.session import COORDINATOR, Seat, Session
-from commonprior.sums import Aborted, Aggregate, Csprng, Finished, Guard, Machine, SecureSum, Step
+from commonprior.sums import Aborted, Aggregate, Csprng, Finished, Guard, Machine, SecureSum, Step, read_parts
 from commonprior.sums._draw import CONTRIBUTION_BYTES
 from commonprior.sums._groups import Draw, Group, Grouping, commitment_of, groups_of
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator, PhasedParty, Reply
@@ -109,6 +109,21 @@ class Grouped(SecureSum):
         """Return the coordinator's machine; `log` as for every sum. Raises `RecipeError` where groups do not fit."""
         self.grouping.require(session, self.minimum_cohort)
         return _GroupedCoordinator(self, session, identity, log)
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray | None:
+        """Return the sums [groups, d] that every group's own parts make; None where the sum within says so."""
+        groups, sums = groups_of(session, self.grouping, draw), []
+        if len(parts) != len(groups):
+            raise ProtocolError(f"parts of {len(parts)} groups, expected {len(groups)}")
+        for group, data in zip(groups, parts, strict=True):
+            own = {place: commitments[seat] for place, seat in enumerate(group.seats) if seat in commitments}
+            total = self.of.recompute(group.session, own, read_parts(decode(data, len(data))))
+            if total is None:
+                return None
+            sums.append(total)
+        return np.stack(sums)
 
 
 _TOGETHER = (

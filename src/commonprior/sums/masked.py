@@ -30,7 +30,8 @@ restarted site makes a new machine whose keys nobody knows: it counts as dropped
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -39,12 +40,15 @@ import numpy as np
 from commonprior.errors import ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
-from commonprior.sums import Csprng, Guard, Machine, SecureSum
+from commonprior.sums import Csprng, Draw, Guard, Machine, SecureSum
+from commonprior.sums._consistency import require_committed
 from commonprior.sums._fleet_coordinator import FleetCoordinator
+from commonprior.sums._fleet_packets import commit_words
 from commonprior.sums._fleet_party import FleetParty
 from commonprior.sums._fleet_terms import terms_of
 from commonprior.sums._masked_coordinator import MaskedCoordinator
 from commonprior.sums._masked_party import MaskedParty
+from commonprior.sums._unmask import unmask_again
 
 
 @final
@@ -101,3 +105,19 @@ class Masked(SecureSum):
         if terms is None:
             return MaskedCoordinator(session, identity, log)
         return FleetCoordinator(session, identity, log, terms)
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray:
+        """Return the sum [d] from the masked vectors, which were committed to, and the opened seeds and keys."""
+        count, fleet = len(commitments), terms_of(session, self.neighbours) is not None
+        if len(parts) != count + 1 + fleet:
+            raise ProtocolError(f"{len(parts)} parts of a masked sum of {count} sites, expected {count + 1 + fleet}")
+        if not fleet:
+            return unmask_again(session, require_committed(commitments, parts[:count]), parts[count])
+        sealed = dict(zip(commitments, parts[:count], strict=True))
+        expected = commit_words(parts[-1], {seat: hashlib.sha256(words).digest() for seat, words in sealed.items()})
+        wrong = [seat for seat in commitments if expected[seat] != commitments[seat]]
+        if wrong:
+            raise ProtocolError(f"the sealed bytes of seat {wrong[0]} are not those that it committed to")
+        return unmask_again(session, sealed, parts[count])

@@ -15,12 +15,12 @@ anyone's ciphertext is seen. A key holder that drops out ends the attempt; the n
 
 The secrecy that this gives is towards the coordinator and everybody else who is not the key holder. The key holder is
 sent every ciphertext and could decrypt each: where nobody may be trusted with that, use the masked sum.
-`Aggregate.parts` are the survivors' ciphertexts in order, then the opening.
+`Aggregate.parts` are the survivors' ciphertexts in order, then the opening and the public key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -29,8 +29,8 @@ import numpy as np
 from commonprior.errors import RecipeError
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
-from commonprior.sums import Csprng, Guard, Machine, SecureSum
-from commonprior.sums._he_coordinator import EncryptedCoordinator
+from commonprior.sums import Csprng, Draw, Guard, Machine, SecureSum
+from commonprior.sums._he_coordinator import EncryptedCoordinator, opened_again
 from commonprior.sums._he_paillier import PaillierSystem
 from commonprior.sums._he_party import EncryptedParty
 from commonprior.sums._he_scheme import holder_of
@@ -75,3 +75,9 @@ class Paillier(SecureSum):
         """Return the coordinator's machine; `log` holds (seat, `Step.persist`) in order."""
         holder = holder_of(session, self.key_holder)
         return EncryptedCoordinator(session, identity, log, PaillierSystem(self.modulus_bits), holder)
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray:
+        """Return the sum [d] that the key holder opened, if its roots prove it of the very ciphertexts committed to."""
+        return opened_again(session, PaillierSystem(self.modulus_bits), commitments, parts)

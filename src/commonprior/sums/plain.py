@@ -13,7 +13,7 @@ with the survivors before it signs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -24,8 +24,8 @@ from commonprior.errors import InputError, ProtocolError
 from commonprior.frame import Frame
 from commonprior.identity import Identity
 from commonprior.session import Seat, Session
-from commonprior.sums import CONSISTENCY, Aborted, Aggregate, Csprng, Finished, Guard, Machine, SecureSum
-from commonprior.sums._consistency import Agreement, agree, commit, propose, require_signature, sign
+from commonprior.sums import CONSISTENCY, Aborted, Aggregate, Csprng, Draw, Finished, Guard, Machine, SecureSum
+from commonprior.sums._consistency import Agreement, agree, commit, propose, require_committed, require_signature, sign
 from commonprior.sums._masks import to_words
 from commonprior.sums._messages import read_nothing, read_signature, read_values
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator, PhasedParty, Reply
@@ -52,6 +52,15 @@ class Plain(SecureSum):
     def coordinator(self, session: Session, identity: Identity, log: Sequence[tuple[Seat, bytes]] = ()) -> Machine:
         """Return the coordinator's machine; `log` holds (seat, `Step.persist`) in order."""
         return _PlainCoordinator(session, identity, log)
+
+    def recompute(
+        self, session: Session, commitments: Mapping[Seat, bytes], parts: Sequence[bytes], draw: Draw = ()
+    ) -> np.ndarray:
+        """Return the sum [d] of the vectors that the sites committed to."""
+        words = require_committed(commitments, parts)
+        if any(len(given) != session.length * session.encoding.width for given in parts):
+            raise ProtocolError(f"expected vectors of {session.length} numbers of {session.encoding.width} bytes")
+        return _added(session, words.values())
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,15 @@ class _PlainParty(PhasedParty):
                 raise ProtocolError(f"{phase} request to seat {self._seat}: it answers each phase once, in order")
 
 
+def _added(session: Session, words: Iterable[bytes]) -> np.ndarray:
+    """Return the sum [d] int64 of vectors of words."""
+    encoding = session.encoding
+    total = np.zeros(session.length, encoding.word)
+    for given in words:
+        np.add(total, np.frombuffer(given, encoding.word), out=total)
+    return encoding.from_words(total)
+
+
 @final
 class _PlainCoordinator(PhasedCoordinator):
     phases: ClassVar[tuple[str, ...]] = Plain.phases
@@ -122,12 +140,8 @@ class _PlainCoordinator(PhasedCoordinator):
                 return self._aggregate(answers)
 
     def _aggregate(self, signatures: Mapping[Seat, bytes]) -> Aggregate:
-        encoding = self._session.encoding
-        total = np.zeros(self._session.length, encoding.word)
-        for words in self._words.values():
-            np.add(total, np.frombuffer(words, encoding.word), out=total)
         return Aggregate(
-            encoding.from_words(total),
+            _added(self._session, self._words.values()),
             tuple(self._words),
             tuple(self._commitments.values()),
             self._agreement.statement,
