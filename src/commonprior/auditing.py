@@ -16,6 +16,7 @@ from commonprior.errors import InputError
 from commonprior.ledger.audit import Verdict, audit_chain
 from commonprior.ledger.audit import audit as audit_folder
 from commonprior.ledger.book import node
+from commonprior.ledger.rewards import CREDIT
 from commonprior.ledger.rpc import Rpc
 from commonprior.printing import print_pairs
 from commonprior.runfolder import RunFolder
@@ -92,9 +93,17 @@ def _show(verdict: Verdict, console: Console, out: Path | None) -> None:
     epsilon = "no differential privacy (no noise)" if verdict.epsilon < 0 else (
         f"epsilon {verdict.epsilon:.3g} at delta {verdict.delta:.0e} for one {verdict.unit}")  # fmt: skip
     rows = {
-        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums, "
-        f"{verdict.resummed} sums from sealed bytes",
+        "record": f"holds: {verdict.rounds} rounds, {verdict.recomputed} priors recomputed from their sums"
+        + f", {verdict.resummed} sums from sealed bytes" * verdict.hidden,
         "ledger": verdict.ledger or "none: the sites' signatures alone",
+        **(
+            {
+                "rewards": f"hold: {verdict.paid / CREDIT:,.6f} credits for {verdict.claims} claims, of "
+                f"{verdict.funded / CREDIT:,.6f} put in"
+            }
+            if verdict.funded
+            else {}
+        ),
         "sites": ", ".join(verdict.sites),
         "privacy": epsilon,
         "prior": verdict.prior.hex(),
@@ -104,7 +113,7 @@ def _show(verdict: Verdict, console: Console, out: Path | None) -> None:
     if out is not None:
         out.write_text(json.dumps({
             "rounds": verdict.rounds, "recomputed": verdict.recomputed,
-            "resummed": verdict.resummed, "entered": verdict.entered,
+            "resummed": verdict.resummed, "funded": verdict.funded, "paid": verdict.paid, "entered": verdict.entered,
             "ledger": verdict.ledger, "epsilon": verdict.epsilon, "head": verdict.head.hex(),
             "prior": verdict.prior.hex(),
         }) + "\n")  # fmt: skip

@@ -205,6 +205,29 @@ def bundle(
 
 
 @app.command()
+def rewards(
+    run: RunArgument,
+    fund: Annotated[float, typer.Option(help="Credits to put into the run's pot, from the account of --site.")] = 0.0,
+    per_round: Annotated[float, typer.Option(help="With --fund: how many credits a round pays at most.")] = 0.0,
+    claim: Annotated[bool, typer.Option("--claim", help="Fetch what was earned: of --site, or of all here.")] = False,
+    site: Annotated[list[str] | None, typer.Option(help="A site whose keys lie in the run folder.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Show what a run's ledger owes to each site and has paid; fund its pot, or claim from it."""
+    from commonprior import rewarding
+
+    if fund and (claim or len(site or []) != 1):
+        raise InputError("--fund goes with one --site, whose credits they are, and without --claim")
+    if per_round and not fund:
+        raise InputError("--per-round goes with --fund")
+    if fund:
+        rewarding.fund_run(run, (site or [""])[0], fund, per_round, console)
+    if claim:
+        rewarding.claim(run, site or [], console)
+    rewarding.show_rewards(run, console, json_file)
+
+
+@app.command()
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe (.toml).")],
     data: DataOption = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from commonprior.accountant import Spend, affords, nothing_spent, spend_of
@@ -17,10 +17,11 @@ from commonprior.entry import NO_HEAD, Opening, Round, opening_ballot
 from commonprior.errors import BudgetExhausted, ProtocolError, RunError
 from commonprior.identity import Identity
 from commonprior.ledger.book import Book
+from commonprior.ledger.history import Version
 from commonprior.ledger.journal import Journal
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release
-from commonprior.publicround import Public, run_public_round
+from commonprior.publicround import Public, run_public_round, versions_of
 from commonprior.recipe import Recipe
 from commonprior.round import Conversation, Failed, Outcome, run_round
 from commonprior.runfolder import RunFolder
@@ -84,10 +85,13 @@ class Coordinator:
         return Figures(self.rounds_done, mechanism.unit, epsilon, delta, privacy + f"; {seen}" * bool(seen),
                        self._journal.head.hex(), self._ledger(), self._prior.hash().hex())  # fmt: skip
 
+    def _place(self) -> Place | None:
+        opening = self._journal.opening
+        return Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
+
     def _ledger(self) -> str:
         """Return where the run is recorded, with all that an auditor without its files has to know."""
-        opening = self._journal.opening
-        place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
+        opening, place = self._journal.opening, self._place()
         if opening is None or place is None:
             return "none: the sites' signed record alone"
         if place.kind == "embedded":
@@ -115,7 +119,9 @@ class Coordinator:
         for entry in self._journal.entries:
             if isinstance(entry, Round):
                 self._spent += self._cost().times(entry.attempt + 1)
-                if self._mechanism.state():
+                if self._recipe.public:
+                    self._mechanism = self._recipe.mechanism.resume(self._prior.state)
+                elif self._mechanism.state():
                     self._mechanism = next_mechanism(self._mechanism, self._summed(entry, self._journal.opening))
         self._spent += self._cost().times(len(self._begun(self.rounds_done + 1)))
 
@@ -183,7 +189,9 @@ class Coordinator:
         if self._book is not None and poll is not None and poll.place.mode == "public":
             return run_public_round(
                 self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
-                self._public_spend(spent), Public(self._book.stage(opening), poll, self._release()),
+                self._public_spend(spent), Public(
+                    self._book.stage(opening), poll, self._release(), self._published(), self._version
+                ),
             )  # fmt: skip
         return run_round(
             self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
@@ -197,10 +205,40 @@ class Coordinator:
         write_whole(self._run.sum_of(number), outcome.total)
         if self._recipe.ledger.archive and outcome.parts:
             write_whole(self._run.sealed_of(number), encode(list(outcome.parts)))
-        self._run.keep(number, outcome.prior)
+        self._run.keep(number, outcome.prior, self._versions(outcome))
         self._journal.append(outcome.entry, outcome.signatures, outcome.ballots)
         self._catch_up()
         self._prior, self._mechanism = outcome.prior, outcome.mechanism
+
+    def _versions(self, outcome: Outcome) -> Collection[int]:
+        """Return the rounds whose priors may be needed again: of public deltas, those that may be gone back to."""
+        place = self._place()
+        if place is None or place.mode == "hidden":
+            return ()
+        return versions_of(outcome.total, outcome.entry, place, self._recipe.ledger.defence)
+
+    def _published(self) -> bytes:
+        """Return what the last round of public deltas published; nothing before the first one."""
+        last = self._journal.last_round
+        if last is None:
+            return b""
+        file = self._run.sum_of(last.round)
+        data = file.read_bytes() if file.exists() else b""
+        if digest(data) != last.sum:
+            raise RunError(
+                f"{file}: is missing or is not what the journal names, and who may take part in round "
+                f"{last.round + 1} follows from it; restore the folder, or start under another --name"
+            )
+        return data
+
+    def _version(self, version: Version) -> Prior:
+        """Return the prior that the sites' losses lead back to."""
+        file = self._run.checkpoint(version.round)
+        prior = load_prior(file)
+        if prior.hash() != version.prior:
+            raise RunError(f"{file}: is not the prior of round {version.round}, to which the run goes back; restore "
+                           f"the folder, or start under another --name")  # fmt: skip
+        return prior
 
     def _begun(self, number: int) -> list[int]:
         return [v["attempt"] for v in self._lines if v["what"] == "begun" and v["round"] == number]

@@ -4,24 +4,31 @@
     (learn)   (chain)  (each site,  (delta,   (each site  (each site      (the contract
                         on chain)    salt)     tries all)  checks, votes)  averages)
 
+Whoever was rejected too often is not asked to commit any more; it still checks and votes. Where the sites' own losses
+say that the last rounds made things worse, the round ends with an older prior instead of the mean.
+
 Everybody sees every update, for good. In return nobody needs to trust whoever runs the rounds: the contract checks the
 updates against what was committed to, counts the ballots and computes the mean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from commonprior.aggregation import Summed, new_prior
-from commonprior.canonical import digest
+from commonprior.ballot import Place
+from commonprior.canonical import Value, digest
+from commonprior.defence.layers import Layers
 from commonprior.engines import Engine
-from commonprior.entry import Round, round_ballot
+from commonprior.entry import Round, read_entry, read_record, round_ballot
 from commonprior.errors import ProtocolError
 from commonprior.frame import Frame, open_frame
 from commonprior.identity import Identity
-from commonprior.ledger.published import Published, read_published, write_published
+from commonprior.ledger.history import History, Version
+from commonprior.ledger.published import Published, Said, read_published, read_said, write_published
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe
@@ -59,6 +66,10 @@ class Public(NamedTuple):
     stage: Stage
     poll: Poll
     release: Release
+    before: bytes
+    """What the round before published; nothing before the first one."""
+    prior_of: Callable[[Version], Prior]
+    """The prior of a version that this run made."""
 
 
 def run_public_round(
@@ -66,33 +77,37 @@ def run_public_round(
     coordinator: Identity, spent: tuple[float, float], public: Public,
 ) -> Outcome | Failed:  # fmt: skip
     """Run one attempt at one round; the arguments are those of `run_round`."""
-    poll = public.poll
-    seats = range(len(session.roster))
+    poll, layers = public.poll, recipe.ledger.defence
+    seats, history = range(len(session.roster)), history_of(public.before, record, poll.place, layers)
+    out = {seat for seat in seats if poll.place.accounts[seat] in history.excluded(layers)}
     talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
-    invitation = {"session": dataclasses.asdict(session), "prior": prior.encode(), "record": record}
+    invitation = {"session": dataclasses.asdict(session), "prior": prior.encode(), "record": record,
+                  "before": public.before}  # fmt: skip
     joined = _answers(talk, session, "invite", talk.to_all("invite", invitation), "joined")
     attempt = public.stage.open()
-    committed = _answers(talk, session, "commit", _to(talk, "commit", joined), "committed")
+    committed = _answers(talk, session, "commit", _to(talk, "commit", joined.keys() - out), "committed")
     public.stage.close_commitments()
     shown = _updates(_answers(talk, session, "publish", _to(talk, "publish", committed), "published"), public.stage)
-    if len(shown) < session.threshold:
-        return Failed(f"{len(shown)} sites published their updates, expected {session.threshold}", talk.refusals)
+    if len(shown) + len(out) < session.threshold:
+        return Failed(f"{len(shown)} sites published their updates, expected {session.threshold - len(out)}",
+                      talk.refusals)  # fmt: skip
     public.stage.close_reveals(len(shown))
-    body = {"published": write_published(shown, {})}
-    opinions = {
-        seat: tuple(float(g) for g in gains)
-        for seat, gains in _answers(talk, session, "opine", talk.to_all("opine", body), "opinion").items()
-        if seat in shown and isinstance(gains, list) and len(gains) == len(shown)
-    }
-    total = write_published(shown, opinions)
+    body = {"published": write_published(shown, {}, history)}
+    opinions = _answers(talk, session, "opine", talk.to_all("opine", body), "opinion")
+    total = write_published(shown, _said(opinions, shown), history)
     try:
-        published = read_published(total, poll.place, recipe.ledger.defence)
+        published = read_published(total, poll.place, layers, history)
     except ProtocolError as error:
         return Failed(str(error), talk.refusals)
     if len(published.survivors) < poll.place.terms[1]:
         return Failed(f"{len(published.survivors)} of {len(shown)} updates are accepted, the contract averages at "
                       f"least {poll.place.terms[1]}", talk.refusals)  # fmt: skip
-    new, following = averaged(recipe, mechanism, prior, session, published, public.release)
+    back = published.back(session.round, session.base, layers)
+    if back is None:
+        new, following = averaged(recipe, mechanism, prior, session, published, public.release)
+    else:
+        new = public.prior_of(back)
+        following = mechanism.resume(new.state)
     entry = Round(
         session.round, session.attempt, session.head, session.base, session.length, session.encoding,
         published.survivors, (), (), digest(total), new.hash(), mechanism.unit, *spent, (), public.stage.newest(),
@@ -104,6 +119,21 @@ def run_public_round(
             f"{len(consents.signatures)} sites signed the record, expected {session.threshold}", talk.refusals
         )
     return Outcome(new, following, entry, *consents, total, ())
+
+
+def history_of(before: bytes, record: bytes, place: Place, layers: Layers) -> History:
+    """Return where the last round left everyone, from what it published and its record."""
+    last = read_entry(read_record(record)[0])
+    if not isinstance(last, Round):
+        return History()
+    return read_published(before, place, layers, None).following(last.round, last.base, layers)
+
+
+def versions_of(total: bytes, entry: Round, place: Place, layers: Layers) -> set[int]:
+    """Return the rounds whose priors this round or the next may go back to."""
+    published = read_published(total, place, layers, None)
+    following = published.following(entry.round, entry.base, layers)
+    return {version.round for version in (*published.history.versions, *following.versions)}
 
 
 def averaged(
@@ -120,15 +150,15 @@ def summed_of(published: Published, length: int, release: Release) -> Summed:
     return Summed((published.mean[:length].astype("int64") * count)[None], release, (count,))
 
 
-def _to(talk: Conversation, phase: str, seats: Mapping[Seat, object]) -> dict[Seat, list[bytes]]:
+def _to(talk: Conversation, phase: str, seats: Collection[Seat]) -> dict[Seat, list[bytes]]:
     return {seat: frames for seat, frames in talk.to_all(phase, None).items() if seat in seats}
 
 
 def _answers(
     talk: Conversation, session: Session, phase: str, outbox: Mapping[Seat, Sequence[bytes]], expected: str
-) -> dict[Seat, object]:
+) -> dict[Seat, Value]:
     """Hold one phase; return what each seat answered."""
-    out: dict[Seat, object] = {}
+    out: dict[Seat, Value] = {}
 
     def take(seat: Seat, data: bytes) -> None:
         frame: Frame = open_frame(data, session, COORDINATOR)
@@ -137,6 +167,16 @@ def _answers(
         out[frame.sender] = frame.body
 
     talk.hold(phase, outbox, take)
+    return out
+
+
+def _said(answers: Mapping[Seat, Value], shown: Collection[Seat]) -> dict[Seat, Said]:
+    """Return what the contributors said that can be written down; of whoever says anything else, nothing."""
+    out: dict[Seat, Said] = {}
+    for seat, answer in answers.items():
+        if seat in shown and answer is not None:
+            with contextlib.suppress(ProtocolError):
+                out[seat] = read_said(answer, len(shown))
     return out
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,16 @@ class RunFolder:
         """The prior after one round."""
         return self.path / "checkpoints" / f"{round_:06d}.safetensors"
 
-    def keep(self, round_: int, prior: Prior) -> None:
-        """Write the prior of a round, before the journal names it; forget the one before the last."""
+    def keep(self, round_: int, prior: Prior, also: Collection[int] = ()) -> None:
+        """Write the prior of a round, before the journal names it; forget all but the last one's and `also`.
+
+        The first one stays: an audit recomputes every prior from it.
+        """
         self.checkpoint(round_).parent.mkdir(parents=True, exist_ok=True)
         save_prior(prior, self.checkpoint(round_))
-        if round_ > 2:  # the first one stays: an audit recomputes every prior from it
-            self.checkpoint(round_ - 2).unlink(missing_ok=True)
+        kept = {self.checkpoint(number) for number in (0, round_ - 1, round_, *also)}
+        for file in set(self.checkpoint(0).parent.glob("*.safetensors")) - kept:
+            file.unlink()
 
     def latest_prior(self) -> Prior:
         """Return the finished prior, or the last checkpoint of a run that is under way."""

@@ -29,7 +29,28 @@ def rounds_of(**said):
 )  # fmt: skip
 def test_rejections_count_up_and_what_is_accepted_down(word, out):
     history = rounds_of(a=word, b="aaaaaa", c="aaaaaa", d="aaaaaa")
-    assert Exclusion(after=3).excluded(history, 30) == (frozenset({A}) if out else frozenset())
+    assert Exclusion(after=3, pardons=1).excluded(history, 30) == (frozenset({A}) if out else frozenset())
+
+
+def test_an_accepted_update_pardons_as_many_as_it_says():
+    history = rounds_of(a="rrrarrr", b="a", c="a", d="a")
+    assert Exclusion(after=4, pardons=3).excluded(history, 30) == frozenset()
+    assert Exclusion(after=4, pardons=2).excluded(history, 30) == {A}
+
+
+@pytest.mark.parametrize(
+    ("rejected", "rounds", "least", "most"),
+    [(0.4, 300, 0.0, 0.01), (0.5, 300, 0.0, 0.1), (0.9, 60, 0.95, 1.0), (1.0, 12, 1.0, 1.0)],
+)
+def test_chance_leaves_hardly_an_honest_site_out_and_hardly_a_liar_in(rejected, rounds, least, most):
+    """The exact chance to be caught within so many rounds, from the counts' Markov chain."""
+    rule = Exclusion()
+    step = np.zeros((rule.after + 1, rule.after + 1))
+    step[rule.after, rule.after] = 1.0
+    for count in range(rule.after):
+        step[count, count + 1] += rejected
+        step[count, max(0, count - rule.pardons)] += 1 - rejected
+    assert least <= np.linalg.matrix_power(step, rounds)[0, -1] <= most
 
 
 def test_out_is_for_good():
@@ -50,6 +71,18 @@ def test_who_is_out_stays_out_while_the_same_take_part(history, liars):
     earlier, now = (Exclusion(2).excluded([everyone, *h], liars) for h in (history[:-1], history))
     assert earlier <= now
     assert 100 * len(now) <= liars * len(everyone)
+
+
+@given(st.lists(st.floats(-5, 5), max_size=12), st.integers(1, 4), st.sampled_from([0.0, 0.1]))
+def test_the_versions_that_are_needed_say_the_same_as_all_of_them(losses, rounds, margin):
+    """From version to version, forgetting what is not needed, against the whole list."""
+    rule, kept = RollBack(margin, rounds), []
+    for at, loss in enumerate(losses):
+        kept.append((at, loss))
+        best, whole = rule.best([v for _, v in kept]), rule.best(losses[: at + 1])
+        assert (None if best is None else kept[best][0]) == whole
+        kept = [kept[i] for i in rule.needed([v for _, v in kept])]
+        assert len(kept) <= rounds + 1
 
 
 def test_back_to_the_best_after_three_that_are_worse():
@@ -89,7 +122,7 @@ def test_tables_that_are_none_are_refused():
 @pytest.mark.parametrize(
     ("make", "said"),
     [(lambda: Exclusion(0), "exclusion.after = 0"), (lambda: RollBack(-1.0), "roll_back.margin = -1"),
-     (lambda: RollBack(rounds=0), "roll_back.rounds = 0")],
+     (lambda: RollBack(rounds=0), "roll_back.rounds = 0"), (lambda: Exclusion(pardons=0), "exclusion.pardons = 0")],
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_named(make, said):
     with pytest.raises(RecipeError, match=said):

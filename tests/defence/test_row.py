@@ -121,7 +121,7 @@ def test_no_opinion_where_the_layer_is_off():
 def test_what_is_off_leaves_nobody_out_and_never_goes_back():
     assert OFF.excluded([{b"a": False}] * 20) == frozenset()
     assert OFF.rolled_back([[0.0] + [9.0] * 20]) is None
-    assert Layers(liars=49).excluded([{b"a": False, b"b": True, b"c": True}] * 5) == {b"a"}
+    assert Layers(liars=49).excluded([{b"a": False, b"b": True, b"c": True}] * 12) == {b"a"}
     assert Layers().rolled_back([[0.1] + [9.0] * 20]) == 0
 
 

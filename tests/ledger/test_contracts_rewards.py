@@ -12,6 +12,7 @@ from commonprior.errors import LedgerError
 from commonprior.ledger import client
 from commonprior.ledger.client import Rules
 from commonprior.ledger.contract import artefact
+from commonprior.ledger.rewards import Payout
 
 from ._compiled import Deployed, compiled
 from ._consortium import (
@@ -68,6 +69,9 @@ def test_a_share_is_the_mean_of_scores_clipped_to_their_median_weighed_by_stake(
     fund(made)
     attempt, seal = scored_round(made, rows)
     paid = [claim(made, attempt, m, seal) for m in made.members]
+    voters = tuple(sorted(m.address for m in made.members))
+    again = Payout(1, 0, voters, tuple(seal[2]), tuple(seal[3]), tuple(seal[0]), seal[1]).shares(PER_ROUND)
+    assert paid == [again[m.address] for m in made.members]
     assert paid == [due([row[i] for row in rows], seal[2], 4) for i in range(4)]
     assert sum(paid) <= PER_ROUND
 

@@ -2,25 +2,32 @@
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
+from commonprior import publicround
 from commonprior.appendlog import AppendLog
 from commonprior.ballot import Place
 from commonprior.canonical import decode, digest, encode
+from commonprior.defence.exclusion import NOBODY, Exclusion
 from commonprior.defence.layers import Layers
+from commonprior.defence.roll_back import RollBack
 from commonprior.entry import read_ballots
-from commonprior.errors import JournalError, RecipeError, RunError
+from commonprior.errors import JournalError, LedgerError, RecipeError, RunError
 from commonprior.ledger.audit import audit, audit_chain
 from commonprior.ledger.client import Contracts
 from commonprior.ledger.embedded import Embedded
+from commonprior.ledger.history import History
 from commonprior.ledger.public import mean_of
-from commonprior.ledger.published import read_published
+from commonprior.ledger.published import Published, Said, read_published
+from commonprior.ledger.rewards import CREDIT, fund, payouts
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Ledger
 from commonprior.round import Failed
 from commonprior.site.policy import Policy
+from commonprior.site.publisher import Publisher
 from commonprior.sums.masked import Masked
 from commonprior.sums.plain import Plain
 from commonprior.tasks.sinusoid import Sinusoid
@@ -52,7 +59,7 @@ def chain_of(training):
 def published_of(training, number):
     place, _ = place_of(training)
     data = training.run.sum_of(number).read_bytes()
-    return read_published(data, place, training.recipe.ledger.defence)
+    return read_published(data, place, training.recipe.ledger.defence, None)
 
 
 class Contributor:
@@ -95,6 +102,194 @@ def test_who_sends_the_opposite_is_accepted_by_nobody(public_recipe, run_of):
         assert 3 not in training.coordinator._journal.last_round.survivors
 
 
+def opposite(integers):
+    return np.clip(-9 * integers, -127, 127)
+
+
+@pytest.fixture
+def with_a_liar(public_recipe, run_of):
+    """A run whose site 3 sends the opposite, and is out once it was rejected twice."""
+
+    def make(rounds):
+        layers = Layers(liars=20, exclusion=Exclusion(after=2))
+        ledger = Ledger(mode="public", defence=layers)
+        training = run_of(public_recipe(sites=8, tasks=Sinusoid(sites=8), ledger=ledger, dropouts=1))
+        training.agents[3].contributor = Contributor(training.agents[3].contributor, opposite)
+        for _ in range(rounds):
+            training.coordinator.step(training.engine)
+        return training
+
+    return make
+
+
+def commitments_of(training, seat):
+    """How often a site committed on the chain."""
+    place, _ = place_of(training)
+    events = [e for r in chain_of(training).receipts for e in Contracts(chain_of(training), place.addresses).events(r)]
+    return sum(
+        e.name == "Committed" and int(e.values["who"], 16) == int.from_bytes(place.accounts[seat], "big")
+        for e in events
+    )
+
+
+def test_whoever_is_rejected_again_and_again_is_left_out_and_still_votes(with_a_liar, run_of):
+    training = with_a_liar(3)
+    assert commitments_of(training, 3) == 2
+    assert commitments_of(training, 2) == 3
+    assert [len(published_of(training, n).updates) for n in (1, 2, 3)] == [8, 8, 7]
+    assert 3 in dict(read_ballots(training.coordinator._journal.last_record))
+    assert audit(training.run.path).recomputed == 3
+    again = run_of(training.recipe)  # from the disk
+    again.coordinator.step(again.engine)
+    assert len(published_of(again, 4).updates) == 7
+    verdict, (place, run) = audit(again.run.path), place_of(again)
+    assert (verdict.rounds, verdict.recomputed) == (4, 4)
+    assert audit_chain(chain_of(again), place.addresses, run).head == verdict.head
+
+
+def test_attack_a_site_that_was_left_out_commits_all_the_same(with_a_liar, monkeypatch):
+    """Its coordinator asks it to: it would lose its bond."""
+    training = with_a_liar(2)
+    monkeypatch.setattr(publicround, "_to", lambda talk, phase, seats: talk.to_all(phase, None))
+    training.coordinator.step(training.engine)
+    assert commitments_of(training, 3) == 2
+    assert len(published_of(training, 3).updates) == 7
+
+
+def test_attack_a_coordinator_that_takes_the_update_of_one_who_is_left_out(with_a_liar, monkeypatch):
+    """Together with that site: it commits, the coordinator does not check itself."""
+    training = with_a_liar(2)
+    told, read = publicround.history_of, publicround.read_published
+
+    class Lenient(History):
+        def excluded(self, layers):
+            return frozenset()
+
+    monkeypatch.setattr(publicround, "history_of", lambda *arguments: Lenient(*told(*arguments)))
+    monkeypatch.setattr(publicround, "read_published", lambda data, place, layers, before:
+                        read(data, place, dataclasses.replace(layers, exclusion=None), None))  # fmt: skip
+    monkeypatch.setattr(Publisher, "commit", lambda p: p.registry.commit(p.place, p.run, p.identity, p.delta, p._salt))
+    outcome = training.coordinator._attempt(training.engine, 3)
+    assert isinstance(outcome, Failed)
+    assert commitments_of(training, 3) == 3
+    assert len(outcome.refusals) == 8
+    assert all("which is left out: it was rejected too often" in why for why in outcome.refusals.values())
+
+
+@pytest.mark.parametrize("forget", [
+    lambda history: History(NOBODY, history.versions),
+    lambda history: history._replace(versions=()),
+    lambda history: history._replace(versions=tuple(v._replace(loss=0.0) for v in history.versions)),
+], ids=["the rejections", "the versions", "what they lost"])  # fmt: skip
+def test_attack_a_coordinator_that_forgets_where_everyone_stood(forget, with_a_liar, monkeypatch):
+    training = with_a_liar(2)
+    honest = publicround.history_of
+    monkeypatch.setattr(publicround, "history_of", lambda *told: forget(honest(*told)))
+    outcome = training.coordinator._attempt(training.engine, 3)
+    assert isinstance(outcome, Failed)
+    others = [why for seat, why in outcome.refusals.items() if seat != 3]  # which refuses to commit at all
+    assert len(others) == 7
+    assert all("not where the round before left them" in why for why in others)
+
+
+def test_attack_a_coordinator_that_shows_another_round_before(with_a_liar, monkeypatch):
+    training = with_a_liar(2)
+    first = training.run.sum_of(1).read_bytes()
+    monkeypatch.setattr(training.coordinator, "_published", lambda: first)
+    outcome = training.coordinator._attempt(training.engine, 3)
+    assert isinstance(outcome, Failed)
+    assert set(outcome.refusals.values()) == {"what the round before published is not what its record names"}
+
+
+def test_what_the_last_round_published_is_needed_to_go_on(with_a_liar, run_of):
+    training = with_a_liar(1)
+    training.run.sum_of(1).write_bytes(b"")
+    with pytest.raises(
+        RunError, match="000001.bin: is missing or is not what the journal names, and who may take part"
+    ):
+        run_of(training.recipe).coordinator.step(training.engine)
+
+
+@pytest.fixture
+def that_gets_worse(public_recipe, run_of):
+    """A run whose sites lose more and more, and go back as soon as a version is worse than one before it."""
+
+    def make(rounds):
+        layers = Layers(roll_back=RollBack(margin=0.0, rounds=1))
+        training = run_of(public_recipe(tasks=Sinusoid(sites=6), ledger=Ledger(mode="public", defence=layers)))
+        for agent in training.agents:
+            agent.contributor = Losing(agent.contributor)
+        for _ in range(rounds):
+            training.coordinator.step(training.engine)
+        return training
+
+    return make
+
+
+class Losing:
+    """A site that loses as many as the number of the round, whatever the prior is."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def contribute(self, context, mechanism, memory):
+        return self._inner.contribute(context, mechanism, memory)
+
+    def loss(self, context, prior):
+        return float(context.session.round)
+
+
+def priors_of(training):
+    return [entry.prior for entry in training.coordinator._journal.entries]
+
+
+def test_a_prior_that_got_worse_is_taken_back(that_gets_worse, run_of):
+    training = that_gets_worse(2)  # round 2 finds that the first round's prior is worse than the opening's
+    opening, first, second = priors_of(training)
+    assert opening == second != first
+    assert training.coordinator.prior.hash() == opening
+    assert [len(published_of(training, n).history.versions) for n in (1, 2)] == [0, 1]
+    again = run_of(training.recipe)
+    for agent in again.agents:
+        agent.contributor = Losing(agent.contributor)
+    again.coordinator.step(again.engine)
+    again.coordinator.step(again.engine)
+    assert priors_of(again)[3:] == [opening, opening]  # each is judged worse than the one that it equals
+    verdict, (place, run) = audit(again.run.path), place_of(again)
+    assert (verdict.rounds, verdict.recomputed, verdict.prior) == (4, 4, opening)
+    assert audit_chain(chain_of(again), place.addresses, run).prior == opening
+
+
+def test_attack_a_coordinator_that_does_not_go_back(that_gets_worse, monkeypatch):
+    training = that_gets_worse(1)
+    mine = Published.back
+
+    def stubborn(self, round_, base, layers):
+        return None if sys._getframe(1).f_code.co_name == "run_public_round" else mine(self, round_, base, layers)
+
+    monkeypatch.setattr(Published, "back", stubborn)
+    outcome = training.coordinator._attempt(training.engine, 2)
+    assert isinstance(outcome, Failed)
+    assert set(outcome.refusals.values()) == {"the entry names another prior than the one that its sum makes"}
+
+
+def test_a_round_that_did_not_go_back_is_found_by_the_audit(that_gets_worse, monkeypatch):
+    """Though every site signed it: all of them leave that rule out, the auditor does not."""
+    training = that_gets_worse(1)
+    monkeypatch.setattr(History, "back", lambda self, layers: None)
+    training.coordinator.step(training.engine)
+    monkeypatch.undo()
+    with pytest.raises(JournalError, match="the sites' losses lead back to the prior of round 0, it names another"):
+        audit(training.run.path)
+
+
+def test_the_prior_to_go_back_to_must_be_there(that_gets_worse, tmp_path):
+    training = that_gets_worse(1)
+    training.coordinator._run.checkpoint(0).write_bytes(training.run.checkpoint(1).read_bytes())
+    with pytest.raises(RunError, match="000000.safetensors: is not the prior of round 0, to which the run goes back"):
+        training.coordinator.step(training.engine)
+
+
 def test_attack_a_site_that_publishes_another_update_than_it_committed_to_loses_its_bond(public_recipe, run_of):
     training = run_of(public_recipe(dropouts=1))
     liar = training.agents[2]
@@ -131,12 +326,11 @@ def test_attack_a_site_that_publishes_another_update_than_it_committed_to_loses_
 
 def test_attack_a_coordinator_that_forges_a_sites_opinion_gets_no_ballot_of_it(public_recipe, run_of, monkeypatch):
     training = run_of(public_recipe())
-    from commonprior import publicround
-
     honest = publicround.write_published
 
-    def forged(updates, opinions):
-        return honest(updates, {seat: [-1.0] * len(updates) if seat == 1 else o for seat, o in opinions.items()})
+    def forged(updates, said, history):
+        lie = Said((-1.0,) * len(updates), 1.0)
+        return honest(updates, {seat: lie if seat == 1 else one for seat, one in said.items()}, history)
 
     monkeypatch.setattr(publicround, "write_published", forged)
     outcome = training.coordinator._attempt(training.engine, 1)
@@ -146,8 +340,6 @@ def test_attack_a_coordinator_that_forges_a_sites_opinion_gets_no_ballot_of_it(p
 
 def test_attack_a_coordinator_that_leaves_out_whom_it_likes_is_refused_by_the_contract(public_recipe, run_of):
     training = run_of(public_recipe(dropouts=1))
-    from commonprior import publicround
-
     kept = publicround._updates
     publicround._updates = lambda answers, stage: {s: u for s, u in kept(answers, stage).items() if s != 4}
     try:
@@ -211,7 +403,7 @@ def test_what_was_published_cannot_be_exchanged(change, public_recipe, run_of, t
     file = tmp_path / "copy" / "sums" / "000001.bin"
     table = decode(file.read_bytes())
     updates, opinions = change(table["updates"], table["opinions"])
-    file.write_bytes(encode({"updates": updates, "opinions": opinions}))
+    file.write_bytes(encode({**table, "updates": updates, "opinions": opinions}))
     with pytest.raises(JournalError, match="entry 1 does not hold: .*is not what the entry names"):
         audit(tmp_path / "copy")
     file.unlink()
@@ -224,7 +416,7 @@ def test_noise_counts_for_each_site_alone_and_silences_opinions(public_recipe, r
     training = run_of(public_recipe(mechanism=mechanism))
     assert training.coordinator._release().honest == 1
     training.coordinator.step(training.engine)
-    assert published_of(training, 1).opinions == {}
+    assert published_of(training, 1).said == {}
 
 
 def test_what_makes_no_sense_in_public_is_refused_at_once(public_recipe, run_of):
@@ -236,3 +428,25 @@ def test_what_makes_no_sense_in_public_is_refused_at_once(public_recipe, run_of)
         Ledger(kind="none", mode="public")
     with pytest.raises(RunError, match="takes part in secure sums only"):
         run_of(public_recipe(policy=Policy(minimum_cohort=3)), "wary")
+
+
+def test_what_is_accepted_is_paid_for_and_what_is_not_is_not(with_a_liar):
+    training = with_a_liar(3)
+    place, run = place_of(training)
+    contracts, opening = Contracts(chain_of(training), place.addresses), training.coordinator._journal.opening
+    fund(contracts, run, training.agents[0].identity, 30 * CREDIT, 8 * CREDIT)
+    rounds = payouts(contracts, opening)
+    assert [len(p.contributors) for p in rounds] == [8, 8, 7]
+    for payout, entry in zip(rounds, training.coordinator._journal.entries[1:], strict=True):
+        shares = payout.shares(8 * CREDIT)
+        assert {place.accounts.index(who) for who in shares} == set(entry.survivors)
+        for agent in training.agents:
+            before = contracts.read("Token", "balanceOf", agent.identity.address)
+            if agent.identity.address in shares:
+                payout.claim(contracts, run, agent.identity)
+            paid = contracts.read("Token", "balanceOf", agent.identity.address) - before
+            assert paid == shares.get(agent.identity.address, 0)
+    verdict = audit(training.run.path)
+    assert (verdict.funded, verdict.paid) == (30 * CREDIT, sum(sum(p.shares(8 * CREDIT).values()) for p in rounds))
+    with pytest.raises(LedgerError, match="W: not a contributor"):
+        rounds[0].claim(contracts, run, training.agents[3].identity)

@@ -256,7 +256,7 @@ def test_nothing_answers_where_there_is_no_contract(made):
 def test_logs_and_data_can_be_read_back(made):
     chain, registry = made.contracts.chain, made.contracts.address("Registry")
     receipt = record(made, ballot_of(made))
-    (hash_, log), = chain.logs([registry], [None, made.run, (1).to_bytes(32, "big")])  # fmt: skip
+    (hash_, _, log), = chain.logs([registry], [None, made.run, (1).to_bytes(32, "big")])  # fmt: skip
     assert (hash_, log) == (receipt.hash, next(entry for entry in receipt.logs if entry.address == registry))
     to, data = chain.data_of(receipt.hash)
     assert to == made.contracts.address("Rounds")

@@ -20,7 +20,7 @@ import numpy as np
 
 from commonprior.defence import Layer
 from commonprior.defence.accuracy import AccuracyCheck, Loss
-from commonprior.defence.exclusion import Exclusion
+from commonprior.defence.exclusion import Exclusion, Strikes
 from commonprior.defence.multi_krum import MultiKrum
 from commonprior.defence.norm_bound import NormBound
 from commonprior.defence.roll_back import RollBack
@@ -107,6 +107,10 @@ class Layers:
     def excluded(self, rounds: Sequence[Mapping[bytes, bool]]) -> frozenset[bytes]:
         """Return who is left out of the next round, from every finished round's contributors: accepted or not."""
         return self.exclusion.excluded(rounds, self.liars) if self.exclusion else frozenset()
+
+    def left_out(self, strikes: Strikes) -> frozenset[bytes]:
+        """Return who is left out of the next round, from where everyone stands."""
+        return self.exclusion.left_out(strikes, self.liars) if self.exclusion else frozenset()
 
     def rolled_back(self, losses: np.ndarray | Sequence[Sequence[float]]) -> int | None:
         """Return the version to go back to, or None, from validators' losses [validators, versions], oldest first."""

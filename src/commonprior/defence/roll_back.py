@@ -16,6 +16,15 @@ import numpy as np
 from commonprior.errors import InputError, RecipeError
 
 
+def median(losses: Sequence[float] | np.ndarray) -> float:
+    """Return what validators say a version loses: the lower of the two medians; one that is not finite is infinite.
+
+    Fewer than half of them move it no further than the others' losses reach.
+    """
+    ranked = np.sort(np.where(np.isfinite(losses), np.asarray(losses, np.float64), math.inf))
+    return float(ranked[(len(ranked) - 1) // 2])
+
+
 @final
 @dataclass(frozen=True)
 class RollBack:
@@ -34,21 +43,24 @@ class RollBack:
             raise RecipeError(f"roll_back.rounds = {self.rounds}: expected at least 1")
 
     def version(self, losses: np.ndarray | Sequence[Sequence[float]]) -> int | None:
-        """Return the version to go back to, or None, from validators' losses [validators, versions], oldest first.
-
-        Each version counts by its median over the validators, the lower of two: fewer than half of them move it no
-        further than the others' losses reach. A loss that is not finite is infinite.
-        """
+        """Return the version to go back to, or None, from validators' losses [validators, versions], oldest first."""
         table = np.asarray(losses, np.float64)
         if table.ndim != 2 or not len(table):
             raise InputError(f"losses of shape {table.shape}: expected one row a validator, one number a version")
-        if table.shape[1] <= self.rounds:
+        return self.best([median(column) for column in table.T])
+
+    def best(self, medians: Sequence[float]) -> int | None:
+        """Return which version to go back to, or None, from every version's median loss, oldest first."""
+        before, last = medians[: -self.rounds], medians[-self.rounds :]
+        if not before:
             return None
-        ranked = np.sort(np.where(np.isfinite(table), table, math.inf), axis=0)
-        median = ranked[(len(table) - 1) // 2]
-        before, last = median[: -self.rounds], median[-self.rounds :]
-        best = int(before.argmin())
-        if not math.isfinite(before[best]):
-            return None
-        bound = before[best] + self.margin * abs(before[best])
-        return best if bool((last > bound).all()) else None
+        at = int(np.argmin(before))
+        bound = before[at] + self.margin * abs(before[at])
+        return at if math.isfinite(before[at]) and min(last) > bound else None
+
+    def needed(self, medians: Sequence[float]) -> list[int]:
+        """Return the versions that later rounds can still depend on: the best of the older ones, and the last ones."""
+        older = len(medians) - self.rounds
+        if older <= 1:
+            return list(range(len(medians)))
+        return [int(np.argmin(medians[:older])), *range(older, len(medians))]

@@ -41,9 +41,11 @@ from commonprior.ledger import Chain
 from commonprior.ledger.book import node, votes_of
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
 from commonprior.ledger.embedded import Embedded
+from commonprior.ledger.history import History, Version
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.onchain import Entered, entered
 from commonprior.ledger.published import Published, read_published
+from commonprior.ledger.rewards import Account, check_claims
 from commonprior.ledger.rpc import Rpc
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Mechanism, Release
@@ -54,11 +56,14 @@ from commonprior.session import Session
 from commonprior.sums import WHOLE, Grouping, SecureSum, read_parts
 from commonprior.tables import build, without_none
 
+NOTHING_PAID = Account(0, 0, {})
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What holds: how many rounds, what the head is, of how many the prior was computed again from the sum, and the sum
-    from the sealed bytes, and how many of the rounds are in which ledger.
+    from the sealed bytes, and how many of the rounds are in which ledger. What was put into its pot, and paid for so
+    many claims, is in millionths of a credit.
     """
 
     rounds: int
@@ -72,6 +77,10 @@ class Verdict:
     unit: str
     epsilon: float
     delta: float
+    hidden: bool
+    funded: int
+    claims: int
+    paid: int
 
 
 def audit(folder: Path, trust: Sequence[bytes] = (), expect_head: bytes | None = None) -> Verdict:
@@ -90,7 +99,7 @@ def audit(folder: Path, trust: Sequence[bytes] = (), expect_head: bytes | None =
             check.take(read_entry(data), data, signatures, read_ballots(record))
         except CommonPriorError as error:
             raise JournalError(f"{run.journal}: entry {number} does not hold: {error}") from None
-    verdict = check.verdict(_entered(run, check.opening))
+    verdict = check.verdict(*_entered(run, check.opening))
     if expect_head is not None and verdict.head != expect_head:
         raise JournalError(
             f"{run.journal}: the record ends at {verdict.head.hex()} after round {verdict.rounds}, expected head "
@@ -119,14 +128,16 @@ def audit_chain(chain: Chain, addresses: Sequence[bytes], run: bytes, trust: Seq
         except CommonPriorError as error:
             raise JournalError(f"chain {chain.number}: record {number} does not hold: {error}") from None
     _compare(contracts, run, [record.prior for record in found])
-    return check.verdict(len(found) - 1)
+    opening = check.opening
+    paid = check_claims(contracts, opening) if opening is not None else NOTHING_PAID
+    return check.verdict(len(found) - 1, paid)
 
 
-def _entered(run: RunFolder, opening: Opening | None) -> int:
-    """Return how many rounds of the journal the ledger has; raise `JournalError` where the two differ."""
+def _entered(run: RunFolder, opening: Opening | None) -> tuple[int, Account]:
+    """Return how many rounds of the journal the ledger has, and what it paid; raise `JournalError` where not so."""
     place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
     if opening is None or place is None:
-        return 0
+        return 0, NOTHING_PAID
     if place.kind == "embedded":
         if not run.chain.exists():
             raise JournalError(f"{run.chain}: is missing, though the record names an embedded ledger")
@@ -152,7 +163,7 @@ def _entered(run: RunFolder, opening: Opening | None) -> int:
         if isinstance(entry, Round) and entry.block not in known:
             raise JournalError(f"entry {number} names another newest block than the chain had when it was entered")
     _compare(contracts, digest(opening.encode()), [record.prior for record in found])
-    return len(found) - 1
+    return len(found) - 1, check_claims(contracts, opening)
 
 
 def _compare(contracts: Contracts, run: bytes, priors: Sequence[bytes]) -> None:
@@ -187,6 +198,9 @@ class _Audit:
         self._spent: Spend | None = None
         self._last: Round | None = None
         self._published: Published | None = None
+        self._history = History()
+        self._back: Version | None = None
+        self._versions: dict[int, Prior] = {}
         self._judged = (NOTHING, b"")  # of a round of public deltas: what its ballots name, everybody's scores
 
     @property
@@ -253,7 +267,7 @@ class _Audit:
         if 3 * cast < 2 * members:
             raise JournalError(f"{cast} of {members} members cast their ballots, expected two thirds")
 
-    def verdict(self, in_ledger: int) -> Verdict:
+    def verdict(self, in_ledger: int, paid: Account) -> Verdict:
         if self._opening is None:
             raise JournalError("entry 0 is missing: nothing opens the run")
         last, sites = self._last, tuple(m.name for m in self._opening.roster)
@@ -263,6 +277,7 @@ class _Audit:
         return Verdict(
             self._rounds, self._head, self._base, self._recomputed, self._resummed, in_ledger, ledger, sites,
             last.unit if last else "", last.epsilon if last else 0.0, last.delta if last else 0.0,
+            place is None or place.mode == "hidden", paid.funded, len(paid.claimed), sum(paid.claimed.values()),
         )  # fmt: skip
 
     def _open(self, entry: Opening, data: bytes, signatures: Signatures) -> None:
@@ -340,7 +355,10 @@ class _Audit:
             summed = self._summed(file.read_bytes(), entry, session, grouping, release)
         except ProtocolError:
             raise JournalError(f"{file} is not the sum that the entry names") from None
-        self._prior, _ = new_prior(recipe.learner, mechanism, grouping, self._prior, entry.encoding, summed)
+        new, _ = new_prior(recipe.learner, mechanism, grouping, self._prior, entry.encoding, summed)
+        self._versions[entry.round - 1] = self._prior
+        self._prior = self._versions[self._back.round] if self._back is not None else new
+        self._versions = {v.round: self._versions[v.round] for v in self._history.versions}
         if self._prior.hash() != entry.prior:
             raise JournalError("its sum makes another prior than the one it names")
         self._recomputed += 1
@@ -361,7 +379,14 @@ class _Audit:
         data = file.read_bytes()
         if digest(data) != entry.sum:
             raise JournalError(f"{file} is not what the entry names")
-        published = read_published(data, self._place, self._readable(self._opening).ledger.defence)
+        layers = self._readable(self._opening).ledger.defence
+        published = read_published(data, self._place, layers, self._history)
+        self._back = published.back(entry.round, entry.base, layers)
+        self._history = published.following(entry.round, entry.base, layers)
+        if self._back is not None and entry.prior != self._back.prior:
+            raise JournalError(
+                f"the sites' losses lead back to the prior of round {self._back.round}, it names another"
+            )
         if (entry.survivors, entry.commitments, entry.consistency) != (published.survivors, (), ()):
             raise JournalError("it names others than those whom its published updates lead to")
         self._published, self._judged = published, (published.subject, published.row)

@@ -22,6 +22,7 @@ from commonprior.ledger import Chain
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms
 from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
+from commonprior.ledger.history import History
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.public import SMALL, PublicRounds, Update
 from commonprior.ledger.published import Published, read_published
@@ -144,7 +145,7 @@ class Book:
             if place.mode == "hidden":
                 contracts.record(self._coordinator, run, entry.attempt, entry.prior, data, votes)
             else:
-                published = read_published(self._run.sum_of(entry.round).read_bytes(), place, self._layers)
+                published = read_published(self._run.sum_of(entry.round).read_bytes(), place, self._layers, None)
                 ballots = {who: (published.row, signature) for who, signature in votes}
                 stage = self.stage(opening)
                 stage.close_commitments()
@@ -266,11 +267,17 @@ class ChainRegistry:
         """Return the contract's number of the attempt under way."""
         return Contracts(self._chain, place.addresses).current(run).attempt
 
-    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, committed: bool) -> Published:
-        """Return what follows from a round's published bytes, checked against the commitments on the chain."""
+    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, before: History | None) -> Published:
+        """Return what follows from a round's published bytes, checked against the commitments on the chain.
+
+        With `before` None they are those of a round that is over, to be believed as a threshold of sites signed them.
+        """
+        published = read_published(data, place, layers, before)
+        if before is None:
+            return published
         rounds = PublicRounds(Contracts(self._chain, place.addresses), run)
-        published, attempt = read_published(data, place, layers), rounds.attempt()
-        for update in published.updates if committed else ():
+        attempt = rounds.attempt()
+        for update in published.updates:
             if not rounds.is_committed(attempt, update):
                 raise ProtocolError(f"0x{update.who.hex()} committed to another update than the published one")
         return published

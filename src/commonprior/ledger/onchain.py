@@ -18,7 +18,7 @@ from commonprior.ledger.rpc import Rpc
 class Entered(NamedTuple):
     """A record as it was entered: its bytes, the prior, the ballots (in order of their accounts), and the hash of the
     block before the one that it is in (of an embedded chain; else empty). Of public deltas also what the ballots
-    name and the scores, a row a ballot.
+    name, the scores, a row a ballot, the contributors' accounts, and who of them is averaged (bit i).
     """
 
     entry: bytes
@@ -27,6 +27,8 @@ class Entered(NamedTuple):
     after: bytes
     subject: bytes = NOTHING
     scores: Sequence[bytes] = ()
+    contributors: tuple[bytes, ...] = ()
+    taken: int = 0
 
 
 def entered(contracts: Contracts, run: bytes) -> list[Entered]:
@@ -42,8 +44,8 @@ def entered(contracts: Contracts, run: bytes) -> list[Entered]:
             found = Entered(entry, prior, ballots, after)
         elif name == "finalise" and values[0] == run:
             _, prior, entry, _, who, _, _, _, taken, _, ballots, scores = values
-            subject = taken_of([bytes.fromhex(w[2:]) for w in who], taken)
-            found = Entered(entry, prior, ballots, after, subject, scores)
+            names = tuple(bytes.fromhex(w[2:]) for w in who)
+            found = Entered(entry, prior, ballots, after, taken_of(names, taken), scores, names, taken)
         else:
             continue
         if name != "begin" or digest(found.entry) == run:
@@ -60,7 +62,7 @@ def _calls(chain: Chain, contracts: Contracts, run: bytes) -> Iterator[tuple[byt
                 if transaction.to == rounds:
                     yield transaction.data, chain.hashes[number]
         case Rpc():
-            for hash_, _ in chain.logs([contracts.address("Registry")], [None, run]):
+            for hash_, _, _ in chain.logs([contracts.address("Registry")], [None, run]):
                 to, data = chain.data_of(hash_)
                 if to != rounds:
                     raise JournalError(f"transaction 0x{hash_.hex()} wrote to the registry by way of another contract")

@@ -1,22 +1,23 @@
 """What is published of a round of public deltas, and what follows from it: the same for every site and any auditor.
 
-The record's `sum` is the hash of these bytes: every contributor's int8 delta with its salt, and what the sites said of
-them. From them alone follow the scores, who is accepted, and the mean that the contract computes.
+The record's `sum` is the hash of these bytes: every contributor's int8 delta with its salt, what the sites said of them
+and lose themselves, and where the rounds before left everyone. From them alone follow the scores, who is accepted, the
+mean that the contract computes, who is left out of the next round, and whether this one goes back to an older prior.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from commonprior.ballot import Place
-from commonprior.canonical import decode, encode
+from commonprior.canonical import Value, decode, encode
 from commonprior.defence.layers import Layers, Opinion
 from commonprior.errors import MalformedMessage, ProtocolError
 from commonprior.ledger.client import taken_of
+from commonprior.ledger.history import History, Version, read_history
 from commonprior.ledger.public import Update, accepted, in_order, mean_of
 from commonprior.session import Seat
 
@@ -24,13 +25,22 @@ MOST_GAIN = 1e9
 """Opinions are kept within ± this: a loss that became infinite is no number that can be written."""
 
 
+class Said(NamedTuple):
+    """What a site says: by what share of its loss each update lowers it, and what it loses under the round's base."""
+
+    gains: tuple[float, ...]
+    loss: float
+
+
 class Published(NamedTuple):
-    """A round's updates in the contract's order (by account), each site's opinion, the scores that everybody casts, who
-    is accepted (bits in that order, and seats, rising) and the mean of theirs, int8 [32 · words].
+    """A round's updates in the contract's order (by account), what each site said, where everyone stood, the scores
+    that everybody casts, who is accepted (bits in that order, and seats, rising) and the mean of theirs, int8
+    [32 · words].
     """
 
     updates: tuple[Update, ...]
-    opinions: Mapping[Seat, tuple[float, ...]]
+    said: Mapping[Seat, Said]
+    history: History
     row: bytes
     taken: int
     survivors: tuple[Seat, ...]
@@ -42,34 +52,70 @@ class Published(NamedTuple):
         return matrix_of(self.updates)
 
     @property
+    def accepted(self) -> dict[bytes, bool]:
+        """The contributors' accounts, and whether each is averaged."""
+        return {u.who: bool(self.taken >> i & 1) for i, u in enumerate(self.updates)}
+
+    def judged(self, round_: int, base: bytes, layers: Layers) -> History:
+        """Return where everyone stands once this round's sites have said what they lose under its base."""
+        return self.history.judged(round_, base, {seat: said.loss for seat, said in self.said.items()}, layers)
+
+    def back(self, round_: int, base: bytes, layers: Layers) -> Version | None:
+        """Return the version that this round goes back to, instead of adding its mean, if it does."""
+        return self.judged(round_, base, layers).back(layers)
+
+    def following(self, round_: int, base: bytes, layers: Layers) -> History:
+        """Return where this round leaves everyone."""
+        return self.judged(round_, base, layers).after(self.accepted, layers)
+
+    @property
     def subject(self) -> bytes:
         """What the ballots name: the contributors' accounts, and who of them is averaged."""
         return taken_of([u.who for u in self.updates], self.taken)
 
 
-def write_published(updates: Mapping[Seat, tuple[bytes, bytes]], opinions: Mapping[Seat, Sequence[float]]) -> bytes:
-    """Return the bytes of a round's (delta, salt) and opinions by seat."""
+def write_published(updates: Mapping[Seat, tuple[bytes, bytes]], said: Mapping[Seat, Said], history: History) -> bytes:
+    """Return the bytes of a round's (delta, salt) and what was said, by seat, and where everyone stood before it."""
     return encode({
         "updates": [[seat, delta, salt] for seat, (delta, salt) in sorted(updates.items())],
-        "opinions": [[seat, [float(g) for g in gains]] for seat, gains in sorted(opinions.items())],
+        "opinions": [[seat, list(gains), loss] for seat, (gains, loss) in sorted(said.items())],
+        "history": history.encode(),
     })  # fmt: skip
 
 
-def clipped(gains: np.ndarray) -> list[float]:
-    """Return an opinion [n] as it is written."""
-    return [float(g) for g in np.clip(np.nan_to_num(gains, nan=-MOST_GAIN), -MOST_GAIN, MOST_GAIN)]
+def said_of(gains: np.ndarray, loss: float) -> Said:
+    """Return an opinion [n] and a loss as they are written."""
+    numbers = [*gains, -loss]  # what is no number is the worst there is
+    *kept, minus = np.clip(np.nan_to_num(numbers, nan=-MOST_GAIN), -MOST_GAIN, MOST_GAIN)
+    return Said(tuple(float(g) for g in kept), -float(minus))
 
 
-def read_published(data: bytes, place: Place, layers: Layers) -> Published:
+def read_said(value: Value, count: int) -> Said:
+    """Return what a site says of so many contributors, or raise `MalformedMessage`."""
+    match value:
+        case [list() as gains, float() as loss] if len(gains) == count and abs(loss) <= MOST_GAIN:
+            if all(isinstance(g, float) and abs(g) <= MOST_GAIN for g in gains):
+                return Said(tuple(g for g in gains if isinstance(g, float)), loss)
+        case _:
+            pass
+    raise MalformedMessage(f"expected an opinion: {count} numbers, and a loss")
+
+
+def read_published(data: bytes, place: Place, layers: Layers, before: History | None) -> Published:
     """Return what follows from a round's published bytes, or raise `ProtocolError`.
 
-    Whether the updates are those that were committed to is for the chain to say.
+    `before` is where the round before left everyone; None where the bytes themselves are to be believed, as a threshold
+    of sites signed for them. Whether the updates are those that were committed to is for the chain to say.
     """
     match decode(data):
-        case {"updates": list() as lines, "opinions": list() as said, **rest} if not rest and lines:
-            pass
+        case {"updates": list() as lines, "opinions": list() as said, "history": dict() as stood, **rest} if (
+            not rest and lines
+        ):
+            history = read_history(stood)
         case _:
-            raise MalformedMessage("expected a round's updates and opinions")
+            raise MalformedMessage("expected a round's updates and opinions, and where everyone stood")
+    if before is not None and history != before:
+        raise ProtocolError("where everyone is said to have stood is not where the round before left them")
     seats: dict[bytes, Seat] = {}
     found: list[Update] = []
     for line in lines:
@@ -82,15 +128,18 @@ def read_published(data: bytes, place: Place, layers: Layers) -> Published:
     size = 32 * place.terms[0]
     if len(seats) < len(found) or any(len(u.delta) != size or len(u.salt) != 32 for u in found):
         raise ProtocolError(f"expected one update a seat, of {size} bytes, with a salt of 32")
+    out = history.excluded(layers).intersection(seats)
+    if out:
+        raise ProtocolError(f"an update of 0x{min(out).hex()}, which is left out: it was rejected too often")
     updates = tuple(in_order(found))
     opinions = dict(_opinion(line, len(updates), seats.values()) for line in said)
-    row = row_of(updates, opinions, layers)
+    row = row_of(updates, {seat: one.gains for seat, one in opinions.items()}, layers)
     taken = accepted({b"": row}, {b"": 1}, 1, len(updates))
     kept = [u for i, u in enumerate(updates) if taken >> i & 1]
     if not kept:
         raise ProtocolError(f"none of {len(updates)} updates is accepted: there is nothing to average")
     mean = np.frombuffer(mean_of([u.delta for u in kept]), np.int8)
-    return Published(updates, opinions, row, taken, tuple(sorted(seats[u.who] for u in kept)), mean)
+    return Published(updates, opinions, history, row, taken, tuple(sorted(seats[u.who] for u in kept)), mean)
 
 
 def row_of(updates: Sequence[Update], opinions: Mapping[Seat, Sequence[float]], layers: Layers) -> bytes:
@@ -113,11 +162,9 @@ def matrix_of(updates: Sequence[Update]) -> np.ndarray:
     return np.stack([np.frombuffer(u.delta, np.int8) for u in updates])
 
 
-def _opinion(line: object, count: int, seats: object) -> tuple[Seat, tuple[float, ...]]:
+def _opinion(line: Value, count: int, seats: Collection[Seat]) -> tuple[Seat, Said]:
     match line:
-        case [int() as seat, list() as gains] if seat in seats and len(gains) == count:  # pyright: ignore[reportOperatorIssue]
-            if all(isinstance(g, int | float) and math.isfinite(g) and abs(g) <= MOST_GAIN for g in gains):
-                return seat, tuple(float(g) for g in gains)
+        case [int() as seat, *said] if seat in seats and not isinstance(seat, bool):
+            return seat, read_said(said, count)
         case _:
-            pass
-    raise MalformedMessage(f"expected an opinion: a contributor's seat and {count} numbers")
+            raise MalformedMessage(f"expected an opinion: a contributor's seat, {count} numbers and a loss")

@@ -98,11 +98,14 @@ class Rpc:
                 raise
         return self._wait(hash_)
 
-    def logs(self, addresses: list[bytes], topics: list[bytes | None], first: int = 0) -> list[tuple[bytes, Log]]:
-        """Return (transaction hash, log) of the contracts' logs from a block on, oldest first."""
+    def logs(self, addresses: list[bytes], topics: list[bytes | None], first: int = 0) -> list[tuple[bytes, int, Log]]:
+        """Return (transaction hash, block, log) of the contracts' logs from a block on, oldest first."""
         asked = {"fromBlock": hex(first), "toBlock": "latest", "address": [_hex(a) for a in addresses],
                  "topics": [None if t is None else _hex(t) for t in topics]}  # fmt: skip
-        return [(_bytes(log["transactionHash"]), _log(log)) for log in self._ask("eth_getLogs", asked)]
+        return [
+            (_bytes(log["transactionHash"]), int(log["blockNumber"], 16), _log(log))
+            for log in self._ask("eth_getLogs", asked)
+        ]
 
     def data_of(self, hash_: bytes) -> tuple[bytes, bytes]:
         """Return to which contract a transaction went (20 bytes) and its data."""

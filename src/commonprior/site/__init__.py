@@ -10,6 +10,7 @@ import numpy as np
 from commonprior.ballot import Place
 from commonprior.defence.layers import Layers
 from commonprior.identity import Identity
+from commonprior.ledger.history import History, Version
 from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import Seat, Session
@@ -55,8 +56,16 @@ class Judged(Protocol):
         ...
 
     @property
-    def opinions(self) -> Mapping[Seat, tuple[float, ...]]:
-        """What each site said of each contributor."""
+    def said(self) -> Mapping[Seat, tuple[tuple[float, ...], float]]:
+        """What each site said of each contributor, and what it loses itself."""
+        ...
+
+    def back(self, round_: int, base: bytes, layers: Layers) -> Version | None:
+        """Return the version that the round goes back to, instead of adding its mean, if it does."""
+        ...
+
+    def following(self, round_: int, base: bytes, layers: Layers) -> History:
+        """Return where the round leaves everyone."""
         ...
 
     @property
@@ -92,8 +101,11 @@ class Registry(Protocol):
         """Return the contract's number of the attempt under way."""
         ...
 
-    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, committed: bool) -> Judged:
-        """Return what follows from a round's published bytes, checked against the commitments on the chain."""
+    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, before: History | None) -> Judged:
+        """Return what follows from a round's published bytes, checked against the commitments on the chain.
+
+        With `before` None they are those of a round that is over, to be believed as a threshold of sites signed them.
+        """
         ...
 
 

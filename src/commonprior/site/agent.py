@@ -30,6 +30,7 @@ from commonprior.entry import (
 from commonprior.errors import BudgetExhausted, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
+from commonprior.ledger.history import History
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import COORDINATOR, Seat, Session, read_session
@@ -105,8 +106,8 @@ class Agent:
         match phase, frame.body:
             case "enrol", {"entry": bytes() as opening, **_rest}:
                 return [self._sign_entry(session, seat, *self._check_opening(session, seat, opening))]
-            case "invite", {"prior": bytes() as prior, "record": bytes() as record, **_rest}:
-                return self._enter(session, seat, prior, record)
+            case "invite", {"prior": bytes() as prior, "record": bytes() as record, **rest}:
+                return self._enter(session, seat, prior, record, rest.get("before"))
             case "acknowledge", {"entry": bytes() as entry, "total": bytes() as total}:
                 return [self._sign_entry(session, seat, *self._check_round(session, entry, total))]
             case (("enrol" | "invite" | "acknowledge"), _):
@@ -206,7 +207,7 @@ class Agent:
                 f"registry's newest is {newest}"
             )
 
-    def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes) -> Sequence[bytes]:
+    def _enter(self, session: Session, seat: Seat, prior_bytes: bytes, record: bytes, before: Value) -> Sequence[bytes]:
         current = self._attempt
         if current is not None and current.session.hash == session.hash:
             return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
@@ -237,13 +238,28 @@ class Agent:
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
         protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
-        machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers)
+        history = self._history(session, record, before)
+        machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers, history)
         if publisher is None:
             machine = self.terms.sum.party(session, seat, self.identity, protected.integers, os.urandom, self._guard)
         self._attempt = _Attempt(session, seat, prior, mechanism, release, protected, machine, publisher, spend)
         return [seal(self.identity, session, "joined", seat, COORDINATOR, None)]
 
-    def _publisher(self, context: Context, seat: Seat, mechanism: Mechanism, integers: np.ndarray) -> Publisher | None:
+    def _history(self, session: Session, record: bytes, before: Value) -> History:
+        """Return where the round before left everyone, from what it published: the last record names its hash."""
+        place, opening, entry = self._place(session), self.log.finished_at(0), read_entry(read_record(record)[0])
+        if not self.terms.public or not isinstance(entry, Round):
+            return History()
+        if self.registry is None or place is None or opening is None:
+            raise PolicyRefusal(f"{self.name} publishes its updates through a ledger, and this run has none")
+        if not isinstance(before, bytes) or digest(before) != entry.sum:
+            raise ProtocolError("what the round before published is not what its record names")
+        published = self.registry.published(place, opening.head, before, self.terms.defence, None)
+        return published.following(entry.round, entry.base, self.terms.defence)
+
+    def _publisher(
+        self, context: Context, seat: Seat, mechanism: Mechanism, integers: np.ndarray, history: History
+    ) -> Publisher | None:
         """Return what publishes an update, where updates are public; nothing else may."""
         session, prior, terms = context.session, context.prior, self.terms
         place, opening = self._place(session), self.log.finished_at(0)
@@ -258,7 +274,8 @@ class Agent:
             return np.asarray([self.contributor.loss(context, p) for p in priors])
 
         return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
-                         losses if mechanism.noise == 0 else None)  # fmt: skip
+                         losses if mechanism.noise == 0 else None,
+                         lambda: self.contributor.loss(context, prior), history)  # fmt: skip
 
     def _public(self, attempt: _Attempt, publisher: Publisher, phase: str, body: Value) -> tuple[str, Value]:
         """Take one phase of a round of public deltas: the spend is on the disk before the delta leaves."""
@@ -313,20 +330,20 @@ class Agent:
         embedded = place is not None and place.kind == "embedded" and self.registry is not None
         if entry.block != (self.registry.newest() if embedded and self.registry is not None else b""):
             raise ProtocolError("the entry names another newest block than the chain's")
-        grouping, public = self.terms.sum.grouping, None
+        grouping, ballot, back = self.terms.sum.grouping, None, None
         if attempt.publisher is None:
             check_agreement(session, grouping, entry)
             summed = read_sum(total, session, grouping, entry, attempt.release)
         else:
             if digest(total) != entry.sum:
                 raise ProtocolError("the published bytes are not those that the entry names")
-            mean, public = attempt.publisher.check(session, entry, total)
+            mean, back, ballot = attempt.publisher.check(session, entry, total)
             count = len(entry.survivors)
             summed = Summed((mean.astype(np.int64) * count)[None], attempt.release, (count,))
         new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
-        if new.hash() != entry.prior:
+        if entry.prior != (back or new.hash()):
             raise ProtocolError("the entry names another prior than the one that its sum makes")
-        if self.policy.worst_loss:
+        if self.policy.worst_loss and back is None:
             context = Context(session, attempt.prior, attempt.release, self.terms.seed)
             self._consent.check_losses(*(self.contributor.loss(context, prior) for prior in (attempt.prior, new)))
         self._finish(
@@ -334,7 +351,7 @@ class Agent:
             attempt.protected if attempt.seat in entry.survivors else None,
         )
         hidden = round_ballot(opening.head, entry) if place is not None and opening is not None else None
-        return data, public or hidden
+        return data, ballot or hidden
 
     def _finish(self, finished: Finished, protected: Protected | None) -> None:
         before = self.log.finished_at(finished.round)

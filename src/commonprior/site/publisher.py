@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from commonprior.ballot import Ballot, Place
 from commonprior.canonical import Value
 from commonprior.defence.layers import Layers
 from commonprior.entry import Round, round_ballot
-from commonprior.errors import MalformedMessage, ModelError, ProtocolError
+from commonprior.errors import MalformedMessage, ModelError, PolicyRefusal, ProtocolError
 from commonprior.identity import Identity
+from commonprior.ledger.history import History
+from commonprior.ledger.published import Said, said_of
 from commonprior.session import Seat, Session
 from commonprior.site import Registry
 
@@ -21,10 +24,19 @@ Losses = Callable[[np.ndarray], np.ndarray]
 """What this site's tasks lose [k] after the prior has moved by each of k means [k, d], in the units of the int8."""
 
 
+class Checked(NamedTuple):
+    """The contract's mean [d], the hash of the older prior that the round goes back to instead, and the ballot."""
+
+    mean: np.ndarray
+    back: bytes | None
+    ballot: Ballot
+
+
 @dataclass
 class Publisher:
     """One attempt. `run` is the hash of the opening; `integers` [d] are the update, `losses` None where it may not
-    speak: what a site says of others' updates is about its own tasks, and no noise hides that.
+    speak: what a site says of others' updates is about its own tasks, and no noise hides that. `loss` is what its tasks
+    lose under the round's base, `history` where the round before left everyone.
     """
 
     identity: Identity
@@ -35,8 +47,10 @@ class Publisher:
     layers: Layers
     integers: np.ndarray
     losses: Losses | None
+    loss: Callable[[], float]
+    history: History
     _salt: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    _opinion: tuple[float, ...] = ()
+    _said: Said | None = None
 
     @property
     def delta(self) -> bytes:
@@ -46,7 +60,10 @@ class Publisher:
         return self.integers.astype(np.int8).tobytes() + bytes(32 * self.place.terms[0] - len(self.integers))
 
     def commit(self) -> None:
-        """Commit on the chain, from the site's own account."""
+        """Commit on the chain, from the site's own account; refuse where the update would not be taken."""
+        if self.identity.address in self.history.excluded(self.layers):
+            raise PolicyRefusal(f"0x{self.identity.address.hex()} is left out of later rounds: its updates were "
+                                f"rejected too often, and its bond would be lost")  # fmt: skip
         self.registry.commit(self.place, self.run, self.identity, self.delta, self._salt)
 
     def publish(self) -> Value:
@@ -54,21 +71,21 @@ class Publisher:
         return {"delta": self.delta, "salt": self._salt}
 
     def opine(self, data: bytes) -> Value:
-        """Return by what share of this site's loss each update lowers it, or nothing."""
-        published = self.registry.published(self.place, self.run, data, self.layers, True)
+        """Return by what share of this site's loss each update lowers it, and that loss; or nothing."""
+        published = self.registry.published(self.place, self.run, data, self.layers, self.history)
         if self.losses is None or self.layers.accuracy is None:
             return None
-        gains = self.layers.accuracy.gains(published.matrix, self.losses)
-        self._opinion = tuple(float(g) for g in np.clip(np.nan_to_num(gains, nan=-1e9), -1e9, 1e9))
-        return list(self._opinion)
+        self._said = said_of(self.layers.accuracy.gains(published.matrix, self.losses), self.loss())
+        return [list(self._said.gains), self._said.loss]
 
-    def check(self, session: Session, entry: Round, data: bytes) -> tuple[np.ndarray, Ballot]:
-        """Return the contract's mean [d] and this site's ballot, if the published bytes lead to this entry."""
-        published = self.registry.published(self.place, self.run, data, self.layers, True)
-        if published.opinions.get(self.seat, ()) not in ((), self._opinion):
+    def check(self, session: Session, entry: Round, data: bytes) -> Checked:
+        """Return what this site may sign, if the published bytes lead to this entry."""
+        published = self.registry.published(self.place, self.run, data, self.layers, self.history)
+        if published.said.get(self.seat) not in (None, self._said):
             raise ProtocolError("the published opinions name another one than this site gave")
         if entry.survivors != published.survivors or entry.commitments or entry.consistency or entry.draw:
             raise MalformedMessage("the entry does not name those whom the published updates lead to")
         attempt = self.registry.attempt(self.place, self.run)
         ballot = round_ballot(self.run, entry, attempt, published.subject, published.row)
-        return published.mean[: session.length], ballot
+        back = published.back(session.round, session.base, self.layers)
+        return Checked(published.mean[: session.length], back.prior if back is not None else None, ballot)
