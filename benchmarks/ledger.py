@@ -6,7 +6,8 @@ Gas is a node's receipts: of anvil, where one is on PATH, in $ANVIL or in node_m
 skipped. A round of public deltas is its second one, all of it: opening, commitments, and the transaction that carries
 the deltas and the ballots. Beside it stands what its bytes alone cost by EIP-7623, which no contract goes below.
 A round of hidden deltas is ten members' signatures, the contract's count of them, and the disk's word that it has the
-block; beside it, how often this disk can say so. Accounts are fresh in every run: gas moves by some hundred units.
+block; beside it, how often this disk can say so. Last, a whole run is trained, and audited from its folder. Accounts
+are fresh in every run: gas moves by some hundred units.
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ from rich.console import Console
 from commonprior.ballot import Ballot
 from commonprior.canonical import digest
 from commonprior.identity import Identity
+from commonprior.learners.maml import Maml
 from commonprior.ledger import Chain, merkle
+from commonprior.ledger.audit import audit
 from commonprior.ledger.client import DIRECT, OPTIMISTIC, Contracts, Terms, opening_ballot
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.public import Attempt, PublicRounds, Update, mean_of
 from commonprior.ledger.rpc import Rpc
+from commonprior.networks.mlp import Mlp
+from commonprior.prior import flatten
+from commonprior.privacy.discrete_gaussian import DiscreteGaussian
+from commonprior.recipe import Recipe, Schedule
+from commonprior.sums.masked import Masked
+from commonprior.tasks.sinusoid import Sinusoid
+from commonprior.training import start
 
 NODE, EMBEDDED, MACHINE, BYTES = "commonprior on anvil", "commonprior embedded", "this machine", "calldata (EIP-7623)"
 MEMBERS, HIDDEN_MEMBERS = 5, 10
@@ -221,6 +231,31 @@ def embedded(rounds: int, folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+def audited(rounds: int, folder: Path) -> list[Row]:
+    """A whole run of as many sites, from its first byte: entries, blocks, ballots, sums from sealed bytes, priors."""
+    recipe = Recipe(
+        Sinusoid(sites=HIDDEN_MEMBERS), Maml(Mlp(widths=(8,)), inner_steps=1), DiscreteGaussian(clip=10.0, per="site"),
+        Masked(), Schedule(rounds=rounds, tasks_per_site=3, shots=5, queries=5),
+    )  # fmt: skip
+    training, each = start(recipe, folder / "run"), list[float]()
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        training.coordinator.step(training.engine)
+        each.append(time.perf_counter() - begun)
+    begun, busy = time.perf_counter(), time.process_time()
+    verdict = audit(folder / "run")
+    seconds, busy = time.perf_counter() - begun, time.process_time() - busy
+    size = flatten(training.coordinator.prior.params).size
+    case = f"a run of {rounds:,} rounds, {HIDDEN_MEMBERS} sites, masked sum, {size} parameters:"
+    return [
+        Row(EMBEDDED, f"{case} one round of training, all of it (median)", 1e3 * float(np.median(each)), "ms"),
+        Row(EMBEDDED, f"{case} audit of its folder", seconds, "s", "<= 10"),
+        Row(EMBEDDED, f"{case} the same, processor time", busy, "s"),
+        Row(EMBEDDED, f"{case} sums recomputed from sealed bytes", verdict.resummed, "rounds", f">= {rounds}"),
+        Row(EMBEDDED, f"{case} priors recomputed from sums", verdict.recomputed, "rounds", f">= {rounds}"),
+    ]
+
+
 def synced(folder: Path, count: int = 300) -> float:
     """Return how many appends of a record's size the disk acknowledges a second."""
     block, path = secrets.token_bytes(ENTRY), folder / "synced"
@@ -270,11 +305,13 @@ def node(program: str) -> Iterator[str]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1000, help="rounds on the embedded chain")
+    parser.add_argument(
+        "--rounds", type=int, default=1000, help="rounds on the embedded chain, and of the run that is audited"
+    )
     parser.add_argument("--json", type=Path, help="where to write the rows")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*on_a_node(), *embedded(options.rounds, Path(folder))]
+        rows = [*on_a_node(), *embedded(options.rounds, Path(folder)), *audited(options.rounds, Path(folder))]
     print_rows(Console(width=160), "ledger", rows)
     write_rows(options.json, rows)
 

@@ -15,7 +15,7 @@ ORDER = (
     ("baselines",), ("evaluation", "explanation", "continual"), ("privacy",), ("accountant",), ("sums",),
     ("aggregation",), ("comparisons",), ("engines",), ("site",), ("recipe",), ("round", "runfolder"), ("simulation",),
     ("ledger", "publicround"), ("loading", "planning"), ("contestants", "estimator"), ("coordinator",), ("training",),
-    ("tuning", "surveys"), ("monitor",), ("auditing", "commands", "surveying"), ("cli",),
+    ("tuning", "surveys"), ("monitor",), ("auditing", "commands", "rewarding", "surveying"), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}

@@ -12,12 +12,12 @@ from commonprior.aggregation import Summed, next_mechanism, read_sum, release_of
 from commonprior.appendlog import AppendLog, write_whole
 from commonprior.ballot import Place
 from commonprior.canonical import digest, encode
+from commonprior.defence.history import Version
 from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round, opening_ballot
 from commonprior.errors import BudgetExhausted, ProtocolError, RunError
 from commonprior.identity import Identity
 from commonprior.ledger.book import Book
-from commonprior.ledger.history import Version
 from commonprior.ledger.journal import Journal
 from commonprior.prior import Prior, load_prior
 from commonprior.privacy import Release

@@ -21,14 +21,15 @@ from typing import NamedTuple, Protocol
 from commonprior.aggregation import Summed, new_prior
 from commonprior.ballot import Place
 from commonprior.canonical import Value, digest
+from commonprior.defence.history import History, Version
 from commonprior.defence.layers import Layers
+from commonprior.defence.said import Said, read_said
 from commonprior.engines import Engine
 from commonprior.entry import Round, read_entry, read_record, round_ballot
 from commonprior.errors import ProtocolError
 from commonprior.frame import Frame, open_frame
 from commonprior.identity import Identity
-from commonprior.ledger.history import History, Version
-from commonprior.ledger.published import Published, Said, read_published, read_said, write_published
+from commonprior.ledger.published import Published, read_published, write_published
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe

@@ -4,8 +4,9 @@ recipe.toml              the recipe, every default written out
 journal.cbor             the record that `commonprior audit` verifies
 chain.cbor               the blocks of an embedded ledger
 prior.safetensors        the prior, once the run is finished
-checkpoints/             the priors of the last two rounds
-sealed/                  sealed bytes and opened seeds of every round, where `ledger.archive` has them kept
+checkpoints/             the priors of the last two rounds, and those that may be gone back to
+sealed/                  sealed bytes and opened seeds of every round, unless `ledger.archive` is false: with them an
+                         outsider computes every hidden sum again
 sums/                    the summed words of every round: with them an outsider recomputes every prior
 sites/NAME/              what a site keeps to itself: keys, policy, trust, log, memory (here: a simulation)
 metrics.parquet          time, bytes and losses of every round

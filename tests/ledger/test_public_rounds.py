@@ -12,16 +12,17 @@ from commonprior.appendlog import AppendLog
 from commonprior.ballot import Place
 from commonprior.canonical import decode, digest, encode
 from commonprior.defence.exclusion import NOBODY, Exclusion
+from commonprior.defence.history import History
 from commonprior.defence.layers import Layers
 from commonprior.defence.roll_back import RollBack
+from commonprior.defence.said import Said
 from commonprior.entry import read_ballots
 from commonprior.errors import JournalError, LedgerError, RecipeError, RunError
 from commonprior.ledger.audit import audit, audit_chain
 from commonprior.ledger.client import Contracts
 from commonprior.ledger.embedded import Embedded
-from commonprior.ledger.history import History
 from commonprior.ledger.public import mean_of
-from commonprior.ledger.published import Published, Said, read_published
+from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rewards import CREDIT, fund, payouts
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Ledger

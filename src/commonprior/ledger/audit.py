@@ -22,6 +22,7 @@ from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum
 from commonprior.appendlog import read_records
 from commonprior.ballot import NOTHING, Place
 from commonprior.canonical import decode, digest
+from commonprior.defence.history import History, Version
 from commonprior.entry import (
     NO_HEAD,
     Entry,
@@ -41,7 +42,6 @@ from commonprior.ledger import Chain
 from commonprior.ledger.book import node, votes_of
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
 from commonprior.ledger.embedded import Embedded
-from commonprior.ledger.history import History, Version
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.onchain import Entered, entered
 from commonprior.ledger.published import Published, read_published

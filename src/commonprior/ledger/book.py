@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from commonprior.appendlog import write_whole
 from commonprior.ballot import Place
 from commonprior.canonical import digest
+from commonprior.defence.history import History
 from commonprior.defence.layers import Layers
 from commonprior.entry import Opening, Round, family_of, read_ballots, read_entry, read_record
 from commonprior.errors import LedgerError, ProtocolError, RecipeError
@@ -22,7 +23,6 @@ from commonprior.ledger import Chain
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms
 from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
-from commonprior.ledger.history import History
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.public import SMALL, PublicRounds, Update
 from commonprior.ledger.published import Published, read_published

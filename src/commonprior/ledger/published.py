@@ -14,22 +14,13 @@ import numpy as np
 
 from commonprior.ballot import Place
 from commonprior.canonical import Value, decode, encode
+from commonprior.defence.history import History, Version, read_history
 from commonprior.defence.layers import Layers, Opinion
+from commonprior.defence.said import Said, read_said
 from commonprior.errors import MalformedMessage, ProtocolError
 from commonprior.ledger.client import taken_of
-from commonprior.ledger.history import History, Version, read_history
 from commonprior.ledger.public import Update, accepted, in_order, mean_of
 from commonprior.session import Seat
-
-MOST_GAIN = 1e9
-"""Opinions are kept within ± this: a loss that became infinite is no number that can be written."""
-
-
-class Said(NamedTuple):
-    """What a site says: by what share of its loss each update lowers it, and what it loses under the round's base."""
-
-    gains: tuple[float, ...]
-    loss: float
 
 
 class Published(NamedTuple):
@@ -81,24 +72,6 @@ def write_published(updates: Mapping[Seat, tuple[bytes, bytes]], said: Mapping[S
         "opinions": [[seat, list(gains), loss] for seat, (gains, loss) in sorted(said.items())],
         "history": history.encode(),
     })  # fmt: skip
-
-
-def said_of(gains: np.ndarray, loss: float) -> Said:
-    """Return an opinion [n] and a loss as they are written."""
-    numbers = [*gains, -loss]  # what is no number is the worst there is
-    *kept, minus = np.clip(np.nan_to_num(numbers, nan=-MOST_GAIN), -MOST_GAIN, MOST_GAIN)
-    return Said(tuple(float(g) for g in kept), -float(minus))
-
-
-def read_said(value: Value, count: int) -> Said:
-    """Return what a site says of so many contributors, or raise `MalformedMessage`."""
-    match value:
-        case [list() as gains, float() as loss] if len(gains) == count and abs(loss) <= MOST_GAIN:
-            if all(isinstance(g, float) and abs(g) <= MOST_GAIN for g in gains):
-                return Said(tuple(g for g in gains if isinstance(g, float)), loss)
-        case _:
-            pass
-    raise MalformedMessage(f"expected an opinion: {count} numbers, and a loss")
 
 
 def read_published(data: bytes, place: Place, layers: Layers, before: History | None) -> Published:

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from commonprior.ballot import Place
+from commonprior.defence.history import History, Version
 from commonprior.defence.layers import Layers
 from commonprior.identity import Identity
-from commonprior.ledger.history import History, Version
 from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import Seat, Session

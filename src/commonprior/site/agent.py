@@ -17,6 +17,7 @@ from commonprior.accountant import Spend, charge, spend_of
 from commonprior.aggregation import Summed, check_agreement, new_prior, read_sum, release_of
 from commonprior.ballot import Ballot, Place
 from commonprior.canonical import Value, decode, digest
+from commonprior.defence.history import History
 from commonprior.entry import (
     Opening,
     Round,
@@ -30,7 +31,6 @@ from commonprior.entry import (
 from commonprior.errors import BudgetExhausted, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
-from commonprior.ledger.history import History
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import COORDINATOR, Seat, Session, read_session

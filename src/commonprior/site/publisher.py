@@ -11,12 +11,12 @@ import numpy as np
 
 from commonprior.ballot import Ballot, Place
 from commonprior.canonical import Value
+from commonprior.defence.history import History
 from commonprior.defence.layers import Layers
+from commonprior.defence.said import Said, said_of
 from commonprior.entry import Round, round_ballot
 from commonprior.errors import MalformedMessage, ModelError, PolicyRefusal, ProtocolError
 from commonprior.identity import Identity
-from commonprior.ledger.history import History
-from commonprior.ledger.published import Said, said_of
 from commonprior.session import Seat, Session
 from commonprior.site import Registry
 

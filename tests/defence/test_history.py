@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from commonprior.canonical import decode, encode
 from commonprior.defence.exclusion import Exclusion, Strikes
+from commonprior.defence.history import History, Version, read_history
 from commonprior.defence.layers import Layers
 from commonprior.defence.roll_back import RollBack
+from commonprior.defence.said import MOST_GAIN, Said, read_said, said_of
 from commonprior.errors import MalformedMessage
-from commonprior.ledger.history import History, Version, read_history
-from commonprior.ledger.published import MOST_GAIN, Said, read_said, said_of
 
 ACCOUNTS = [bytes([n]) * 20 for n in range(5)]
 accounts = st.sampled_from(ACCOUNTS)
