@@ -112,12 +112,52 @@ def test_attack_two_rounds_with_one_site_less(opened):
     assert "what a run was opened with holds in all its rounds" in why
 
 
+class Settled:
+    """A site whose updates hardly change any more: it sends what it sent before, in the units of the round."""
+
+    def __init__(self, inner):
+        self._inner, self._sent, self._fraction = inner, None, 0
+
+    def contribute(self, context, mechanism, memory):
+        fraction = context.session.encoding.fraction
+        if self._sent is None:
+            self._sent, self._fraction = self._inner.contribute(context, mechanism, memory), fraction
+        return self._sent._replace(integers=self._sent.integers << (fraction - self._fraction))
+
+
+def two_rounds_with_one_less(training, monkeypatch):
+    """Sum everybody in round 1 and everybody but the victim in round 2, whose roster is shorter."""
+    coordinator = training.coordinator
+    for agent in training.agents:
+        agent.contributor = Settled(agent.contributor)
+    coordinator.step(training.engine)
+    wanted, encoding = update_of(training, VICTIM), coordinator._journal.last_round.encoding
+    whole = encoding.from_words(np.frombuffer(training.run.sum_of(1).read_bytes(), encoding.word))
+    session = smaller(training, 2)
+    monkeypatch.setattr(coordinator, "_session", lambda *told: session)
+    monkeypatch.setattr(coordinator, "_roster", session.roster)
+    second = coordinator._attempt(training.engine, 2)
+    if isinstance(second, Failed):
+        return second, wanted
+    finer = session.encoding.fraction - encoding.fraction
+    return (whole << finer) - sum_of(second, session.encoding)[0], wanted << finer
+
+
+def test_attack_two_rounds_with_one_site_less_stops_at_the_roster(make_recipe, run_of, monkeypatch):
+    training = run_of(make_recipe(dropouts=1, ledger=Ledger(kind="none")))
+    got, _ = two_rounds_with_one_less(training, monkeypatch)
+    assert isinstance(got, Failed)
+    assert all("what a run was opened with holds in all its rounds" in why for why in got.refusals.values())
+
+
 def test_attack_two_rounds_with_one_site_less_succeeds_where_the_roster_may_change(make_recipe, run_of, monkeypatch):
-    opened = run_of(make_recipe(dropouts=1, ledger=Ledger(kind="none")))
-    opened.coordinator.step(opened.engine)
-    monkeypatch.setattr("commonprior.site.agent._fixed_by", lambda session: opened.agents[0].log.opened())
-    said, _ = invite(opened, smaller(opened, 2))
-    assert said == "joined"
+    """The difference of the two sums is the victim's update."""
+    training = run_of(make_recipe(dropouts=1, ledger=Ledger(kind="none")))
+    fixed = training.agents[0].log.opened()
+    monkeypatch.setattr("commonprior.site.agent._fixed_by", lambda session: fixed)
+    got, wanted = two_rounds_with_one_less(training, monkeypatch)
+    np.testing.assert_array_equal(got, wanted)
+    assert wanted.any()
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
@@ -152,6 +192,26 @@ def test_attack_other_terms_than_the_run_was_opened_with(opened, change):
         change = {"roster": (*session.roster[:3], Member("lab-3", Identity.generate().key))}
     assert invite(opened, dataclasses.replace(session, **change))[0] == "refuse"
     assert invite(opened, session)[0] == "joined"
+
+
+@pytest.mark.parametrize("dropouts", [0, 1])
+def test_attack_other_terms_succeeds_where_sites_forget_the_opening(make_recipe, run_of, monkeypatch, dropouts):
+    """With fewer dropouts to reckon with each site adds less noise; a stranger in a seat is one honest site less."""
+    training = run_of(make_recipe(dropouts=1, noise=1.0, ledger=Ledger(kind="none")))
+    coordinator, fixed = training.coordinator, training.agents[0].log.opened()
+    session = coordinator._session(1, 0, coordinator._journal.opening.run, coordinator._journal.head)
+    roster = (*session.roster[:3], Member("lab-3", Identity.generate().key))
+    release = coordinator._release()._replace(honest=4 - dropouts)
+    other = dataclasses.replace(
+        session, roster=roster, dropouts=dropouts, encoding=coordinator._mechanism.encoding(release)
+    )
+    assert invite(training, other)[0] == "refuse"
+    monkeypatch.setattr("commonprior.site.agent._fixed_by", lambda session: fixed)
+    assert invite(training, other)[0] == "joined"
+    joined = training.agents[0]._attempt
+    noise = joined.mechanism._grid(joined.release).variance / 4**other.encoding.fraction
+    agreed = coordinator._mechanism._grid(coordinator._release()).variance / 4**session.encoding.fraction
+    assert noise == pytest.approx(agreed * 3 / (4 - dropouts), rel=0.05)
 
 
 # Sybils.
