@@ -1,14 +1,18 @@
 """What a site refuses, and what it writes before anything leaves."""
 
 import dataclasses
+import re
 
+import numpy as np
 import pytest
 
 from commonprior.canonical import decode
-from commonprior.errors import BudgetExhausted, InputError, RunError
+from commonprior.errors import BudgetExhausted, InputError, ProtocolError, RunError
 from commonprior.identity import Identity
+from commonprior.prior import Prior
 from commonprior.recipe import Budget
 from commonprior.round import Conversation, Failed
+from commonprior.site import Context
 from commonprior.site.memory import SiteLog
 from commonprior.site.policy import Policy, read_policy, write_policy
 from commonprior.sums.plain import Plain
@@ -226,3 +230,20 @@ def test_a_site_judges_the_aggregate_by_its_own_tasks(make_recipe, run_of):
     assert training.coordinator.rounds_done == 1
     with pytest.raises(InputError, match="worst_loss = 0.5: expected at least 1"):
         Policy(worst_loss=0.5)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda v: v * np.nan, "the prior's {} holds numbers that are not finite"),
+    (lambda v: np.concatenate([v.ravel(), [1.0]]).astype(np.float32), "the prior's {} has shape"),
+    (lambda v: None, "the prior's {} has shape nothing"),
+], ids=["nan", "a shape", "missing"])  # fmt: skip
+def test_a_first_prior_that_no_learner_made_is_refused_in_a_sentence(change, words, make_recipe, run_of):
+    recipe = make_recipe()
+    training = run_of(recipe)
+    whole = training.coordinator.prior
+    name = sorted(whole.params)[0]
+    params = {k: change(v) if k == name else v for k, v in whole.params.items()}
+    prior = Prior({k: v for k, v in params.items() if v is not None}, whole.state)
+    context = Context(training.coordinator._session(1, 0, b"", b""), prior, training.coordinator._release(), 0)
+    with pytest.raises(ProtocolError, match=re.escape(words.format(name))):
+        training.agents[0].contributor.contribute(context, recipe.mechanism, {})

@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import numpy as np
 
+from commonprior.errors import ProtocolError
 from commonprior.learners import Learner
 from commonprior.predictor import LearnedPrior, predict_tasks
 from commonprior.prior import Prior, Tensors
@@ -38,6 +40,7 @@ class Laboratory:
 
     def contribute(self, context: Context, mechanism: Mechanism, memory: Tensors) -> Protected:
         """Take this round's tasks, learn, clip, encode and noise. The same round gives the same update."""
+        self._require_sound(context.prior)
         parts = (context.seed, context.session.round, self.name)
         start = time.perf_counter()
         tasks = sample_tasks(
@@ -58,6 +61,22 @@ class Laboratory:
             **{_LEARNER + name: np.asarray(value) for name, value in learned.items()},
             **{_MECHANISM + name: np.asarray(value) for name, value in kept.items()},
         })  # fmt: skip
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """What a prior of this learner is made of."""
+        return {name: np.shape(v) for name, v in self.learner.init(self.spec, learning_key("shape")).params.items()}
+
+    def _require_sound(self, prior: Prior) -> None:
+        """Raise `ProtocolError` for a prior that this learner cannot have made: the first one is a coordinator's."""
+        shapes = {name: np.shape(value) for name, value in prior.params.items()}
+        for name in sorted({*shapes, *self._shapes}):
+            got, expected = shapes.get(name, "nothing"), self._shapes.get(name, "nothing")
+            if got != expected:
+                raise ProtocolError(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
+        for name, value in {**prior.params, **prior.state}.items():
+            if not np.isfinite(value).all():
+                raise ProtocolError(f"the prior's {name} holds numbers that are not finite: nothing can be learned")
 
     def loss(self, context: Context, prior: Prior) -> float:
         """Return the mean negative log-likelihood of this round's validation tasks, the same for every prior."""
