@@ -51,6 +51,7 @@ SETTINGS = {
     },
     "genetic": {"as it comes": {}},
     "population": {"a small one": {"members": 4, "interval": 5}},
+    "ensemble": {"two of them": {"members": 2}},
     "architecture": {"two widths": {"layers": 1, "widths": (4, 8), "server": FAST}},
     "protonet": {
         "euclidean": {"features": 6, "server": FAST},
