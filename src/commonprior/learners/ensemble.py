@@ -63,14 +63,13 @@ class Ensemble(Learner):
 
     def contribute(self, prior: Prior, tasks: Task, memory: Memory, key: Array) -> tuple[Contributions, Memory]:
         """Return every member's rows, one beside the other."""
-        keys, rows, unit = jax.random.split(key, self.members), [], ""
+        keys, rows = jax.random.split(key, self.members), []
         kept: dict[str, Array] = {}
         for number, member in enumerate(self._members(prior)):
             given, learned = self.of.contribute(member, tasks, _part(memory, number), keys[number])
-            rows.append(np.asarray(given.rows))
-            unit = given.unit
+            rows.append(given._replace(rows=np.asarray(given.rows)))
             kept |= {f"{number}/{name}": value for name, value in learned.items()}
-        return Contributions(np.concatenate(rows, axis=1), unit), kept
+        return Contributions(np.concatenate([one.rows for one in rows], axis=1), rows[0].unit), kept
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
         """Apply to each member what is its own of the mean."""
