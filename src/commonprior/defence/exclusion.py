@@ -2,7 +2,7 @@
 
 From the record alone, so that everyone leaves out the same ones. A rejection counts one, an accepted update takes
 several off again: a cumulative sum test (Page 1954, Biometrika 41, 100-115) of somebody who is rejected nearly always
-against somebody whom the layers send away now and then, as they do with four honest updates in ten.
+against somebody whom the layers send away now and then, as they do with one honest update in three.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ from commonprior.work import Amounts, Operation
 
 _TRIALS = 5
 _TRIAL_SECONDS = 2e-3
-_LONG_SECONDS = 2e-2
-"""What takes longer than this is timed once."""
+_LONG_SECONDS, _LONG_TRIALS = 2e-2, 3
+"""What takes longer than this is timed so often, whatever it takes."""
 
 Speed = Mapping[Operation, float]
 """Processor seconds of one operation."""
 
 
 def measure(operations: Iterable[Operation]) -> dict[Operation, float]:
-    """Return the seconds that each operation takes on one core: the median of five trials of some milliseconds.
+    """Return the seconds that each operation takes on one core: the median of a few trials of some milliseconds.
 
     Processor time, so that other work on the machine disturbs it little.
     """
@@ -36,7 +36,7 @@ def seconds(amounts: Amounts, speed: Speed) -> float:
 def _seconds(once: Callable[[], object]) -> float:
     first = _spent(once, 1)
     if first > _LONG_SECONDS:
-        return first
+        return statistics.median([first, *(_spent(once, 1) for _ in range(_LONG_TRIALS - 1))])
     repeats = max(1, round(_TRIAL_SECONDS / max(_spent(once, 1), 1e-9)))
     return statistics.median(_spent(once, repeats) for _ in range(_TRIALS))
 

@@ -130,7 +130,7 @@ def _unpacking(size: int) -> Callable[[], Callable[[], object]]:
 
 
 def _touching() -> Callable[[], object]:
-    return lambda: np.ones(_FRESH, np.uint8)
+    return lambda: b"\1" * _FRESH
 
 
 FRAME_MADE = Operation("signed frame made", _sealing(32, 0))
