@@ -3,8 +3,9 @@
     python benchmarks/dp_utility.py --data DIR [--json FILE]
 
 Few numbers are learned: counts on a learned scale of their own (an RBF), beside Tanimoto, and what the counts say of a
-molecule before its task is known (a mean linear in them). In each of a few rounds every training task gives one gradient, clipped, rounded and noised by the discrete Gaussian mechanism of the
-runs, summed in integers (what a secure sum computes; nobody would learn more than the sum), and divided by a public
+molecule before its task is known (a mean linear in them). In each of a few rounds every training task gives one
+gradient, clipped, rounded and noised by the discrete Gaussian mechanism of the runs, summed in integers (what a secure
+sum computes; nobody would learn more than the sum), and divided by a public
 number. The noise is what `accountant.calibrate` finds for the rounds. Scored on the validation fold by FS-Mol's
 protocol, 16 shots.
 

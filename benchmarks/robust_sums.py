@@ -22,14 +22,14 @@ from _rows import Row, print_rows, write_rows
 from rich.console import Console
 from scipy.stats import t as student
 
-from commonprior.aggregation import Summed, new_prior, release_of
+from commonprior.aggregation import Summed, new_prior
 from commonprior.evaluation import compare, draws
 from commonprior.learners import Learner
 from commonprior.learners._server import ServerStep
 from commonprior.learners.dkt import Dkt
 from commonprior.networks.mlp import Mlp
 from commonprior.predictor import LearnedPrior
-from commonprior.privacy import Mechanism
+from commonprior.privacy import Mechanism, Release
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.sampling import generator, learning_key, sample_tasks
 from commonprior.session import Member, Session
@@ -82,7 +82,7 @@ def train(world: World, case: Case, rounds: int, seed: int) -> tuple[LearnedPrio
     n = len(names)
     bad = set(rng.permutation(n)[: round(case.share * n)].tolist())
     prior = learner.init(family.spec, learning_key(seed, "init"))
-    release = release_of(case.grouping, n, 0, 0, learner.length(prior), world.tasks)
+    release = Release(n, case.grouping.least(n, 0), learner.length(prior), world.tasks)
     mechanism = replace(world.mechanism, noise=case.noise)  # pyright: ignore[reportArgumentType]
     encoding = mechanism.encoding(release)
     roster = tuple(Member(name, seat.to_bytes(32, "big")) for seat, name in enumerate(names))

@@ -19,6 +19,7 @@ from commonprior.learners import Learner
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.session import Encoding, Seat, Session, consistency_statement
+from commonprior.sums import SecureSum
 from commonprior.sums._groups import Draw, Grouping, groups_of
 
 
@@ -31,13 +32,13 @@ class Summed(NamedTuple):
 
 
 def release_of(
-    grouping: Grouping, parties: int, dropouts: int, colluders: int, length: int, rows: int, public: bool = False
+    kind: SecureSum, parties: int, dropouts: int, colluders: int, length: int, rows: int, public: bool = False
 ) -> Release:
-    """Return what a round gives away: each sum is protected by the noise of the smallest group that can be left.
-
-    A public delta is protected by its own noise alone.
+    """Return what a round gives away: each sum is protected by the noise of the smallest group that can be left, less
+    those who collude and those who may be missing. A public delta is protected by its own noise alone.
     """
-    return Release(parties, 1 if public else grouping.least(parties, dropouts) - colluders, length, rows)
+    honest = kind.grouping.least(parties, dropouts) - colluders - kind.unsigned(parties, dropouts, colluders)
+    return Release(parties, 1 if public else honest, length, rows)
 
 
 def survivors_of(session: Session, grouping: Grouping, draw: Draw, survivors: Sequence[Seat]) -> tuple[int, ...]:

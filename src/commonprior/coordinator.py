@@ -255,7 +255,7 @@ class Coordinator:
 
     def _release(self) -> Release:
         schedule, length = self._recipe.schedule, self._recipe.learner.length(self._prior)
-        return release_of(self._recipe.sum.grouping, len(self._roster), schedule.dropouts, schedule.colluders, length,
+        return release_of(self._recipe.sum, len(self._roster), schedule.dropouts, schedule.colluders, length,
                           schedule.tasks_per_site, self._recipe.public)  # fmt: skip
 
     def _cost(self) -> Spend:

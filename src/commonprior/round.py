@@ -76,7 +76,7 @@ def run_round(
     with this round; `agreed` is told whose updates are about to be summed, before the sites sign it.
     """
     talk = Conversation(engine, session, coordinator, recipe.schedule.deadline, seats)
-    release = release_of(recipe.sum.grouping, len(session.roster), session.dropouts, session.colluders,
+    release = release_of(recipe.sum, len(session.roster), session.dropouts, session.colluders,
                          recipe.learner.length(prior), recipe.schedule.tasks_per_site)  # fmt: skip
 
     machine = recipe.sum.coordinator(session, coordinator)

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commonprior.aggregation import release_of
 from commonprior.errors import InputError
 from commonprior.sums import _fleet_terms
-from commonprior.sums._fleet_terms import Terms, terms_of
+from commonprior.sums._fleet_terms import Terms, terms_of, unsigned
 from commonprior.sums._tails import looks, most, split_bits
+from commonprior.sums.grouped import Grouped
+from commonprior.sums.masked import Masked
+from commonprior.sums.plain import Plain
 
 
 def tail(population, marked, drawn, m):
@@ -163,6 +167,45 @@ def test_the_terms_hold_every_bound_and_one_holder_fewer_does_not(n, dropouts, c
     assert n**2 * passes(left, half, spot) * passes(left, rest, spot) <= Fraction(1, 2**46)
     assert _fleet_terms._terms(n, dropouts, colluders, k - 1) is None
     assert 16 * 3 * Fraction(1, 2**46) + Fraction(1, 2**42) == Fraction(1, 2**40)
+
+
+@pytest.mark.parametrize(
+    ("n", "dropouts", "colluders", "lacks"),
+    [(51, 5, 5, 3), (100, 10, 10, 4), (200, 20, 0, 12), (300, 30, 30, 6), (1000, 100, 100, 14)],
+)
+def test_so_many_signatures_may_be_false_and_one_more_opens_nothing(n, dropouts, colluders, lacks):
+    """In whole numbers: all holders' draws, given who goes on, and who goes on by a binomial law."""
+    k = _fleet_terms._fewest(n, dropouts, colluders)
+    terms, shown, honest = _fleet_terms._terms(n, dropouts, colluders, k), n - dropouts, n - colluders
+    enough = [
+        sum(math.comb(m, x) * math.comb(n - 1 - m, k - x) for x in range(terms.threshold, k + 1)) / math.comb(n - 1, k)
+        for m in (min(m + colluders, n - 1) for m in range(honest + 1))
+    ]
+
+    def opens(false):
+        p, total = float(passes(shown, shown - false, terms.spot)), 0.0
+        for m, each in enumerate(enough):
+            if each > 0:
+                way = math.log(math.comb(honest, m)) + m * math.log(p) + (honest - m) * math.log1p(-p)
+                total += math.exp(max(-700.0, way + (shown - colluders - false) * math.log(each)))
+        return math.log2(total)
+
+    assert unsigned(n, dropouts, colluders) == lacks
+    assert opens(lacks) < -46 <= opens(lacks - 1)
+
+
+def test_on_the_complete_graph_every_signature_is_looked_at():
+    assert [unsigned(n, 5, 5) for n in (20, 50)] == [0, 0]
+    assert unsigned(60, 5, 5, 59) == 0
+    assert unsigned(60, 5, 5, 40) > 0
+    assert Masked().unsigned(1000, 100, 100) == Grouped(3, Masked()).unsigned(3000, 100, 100) == 14
+    assert Plain().unsigned(1000, 100, 100) == 0
+
+
+def test_noise_does_not_count_on_those_who_may_be_missing():
+    assert release_of(Masked(), 1000, 100, 100, 7, 1).honest == 900 - 100 - 14
+    assert release_of(Masked(), 20, 2, 3, 7, 1).honest == 18 - 3
+    assert release_of(Masked(), 1000, 100, 100, 7, 1, public=True).honest == 1
 
 
 def test_half_and_half_has_no_session_at_all(session):

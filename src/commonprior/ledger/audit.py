@@ -341,7 +341,7 @@ class _Audit:
         if self._prior is not None:
             mechanism, length = mechanism.resume(self._prior.state), recipe.learner.length(self._prior)
         grouping = recipe.sum.grouping
-        release = release_of(grouping, len(opening.roster), opening.dropouts, opening.colluders, length,
+        release = release_of(recipe.sum, len(opening.roster), opening.dropouts, opening.colluders, length,
                              recipe.schedule.tasks_per_site, recipe.public)  # fmt: skip
         # Without its prior, the mechanism of a round is known only where it stays what the recipe says.
         if self._prior is not None or (mechanism.width(length) == length and not mechanism.state()):

@@ -63,7 +63,7 @@ def size_of(recipe: Recipe, data: Path | None, sites: int, parameters: int) -> S
 def cohort_of(recipe: Recipe, size: Size) -> Cohort:
     """Return the cohort; raise `InputError` where sites, dropouts, colluders and the mechanism do not go together."""
     schedule, n, coordinator = recipe.schedule, size.sites, Identity.generate()
-    release = release_of(recipe.sum.grouping, n, schedule.dropouts, schedule.colluders, size.parameters,
+    release = release_of(recipe.sum, n, schedule.dropouts, schedule.colluders, size.parameters,
                          schedule.tasks_per_site, recipe.public)  # fmt: skip
     roster = tuple(Member(f"site {seat}", digest(["commonprior/plan/1", seat])) for seat in range(n))
     if 2 * (n - schedule.dropouts) <= n + schedule.colluders:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from commonprior.accountant import calibrate, remaining, spend_of
-from commonprior.aggregation import release_of
 from commonprior.errors import CommonPriorError
 from commonprior.planning.cohort import Cohort
 from commonprior.privacy import Mechanism, Release
@@ -85,12 +84,15 @@ def noise_to_signal(mechanism: Mechanism, release: Release) -> float:
 
 
 def _enough(recipe: Recipe, release: Release) -> int | None:
-    """Return the fewest sites at which the noise-to-signal ratio is at most 1, dropouts and colluders as they are."""
+    """Return the fewest sites at which the noise-to-signal ratio is at most 1, dropouts and colluders as they are.
+
+    The few of a fleet who may be missing (`SecureSum.unsigned`) are not counted: this tries a million sites.
+    """
     mechanism, schedule = recipe.mechanism, recipe.schedule
 
     def ratio(sites: int) -> float:
-        planned = release_of(recipe.sum.grouping, sites, schedule.dropouts, schedule.colluders, release.length,
-                             release.rows)  # fmt: skip
+        honest = recipe.sum.grouping.least(sites, schedule.dropouts) - schedule.colluders
+        planned = release._replace(parties=sites, honest=honest)
         return noise_to_signal(mechanism, planned) if planned.honest > 0 else math.inf
 
     low = 2 * schedule.dropouts + schedule.colluders

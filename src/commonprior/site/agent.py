@@ -406,9 +406,9 @@ class Agent:
             raise BudgetExhausted(f"{self.name}: {error}") from None
 
     def _release(self, session: Session, prior: Prior) -> Release:
-        grouping, length = self.terms.sum.grouping, self.terms.learner.length(prior)
-        return release_of(grouping, len(session.roster), session.dropouts, session.colluders, length, self.terms.rows,
-                          self.terms.public)  # fmt: skip
+        length = self.terms.learner.length(prior)
+        return release_of(self.terms.sum, len(session.roster), session.dropouts, session.colluders, length,
+                          self.terms.rows, self.terms.public)  # fmt: skip
 
 
 def _fixed_by(session: Session) -> bytes:

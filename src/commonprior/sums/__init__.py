@@ -99,6 +99,10 @@ class SecureSum(abc.ABC):
     grouping: ClassVar[Grouping] = WHOLE
     """Into how many sums the sites are split, and what makes one mean of them again."""
 
+    def unsigned(self, parties: int, dropouts: int, colluders: int) -> int:
+        """Return how many honest survivors a sum may lack that its sites believe to be in it: what noise counts on."""
+        return 0
+
     @abc.abstractmethod
     def check(self, session: Session) -> None:
         """Raise `InputError`, with the numbers, where this sum cannot be held in such a session.

@@ -28,7 +28,8 @@ them, and they are lost to it like dropouts, at most `dropouts` in all.
 left out would be so with t - c honest holders of its own view, and with theirs, which is another such A. What looking
 at some signatures costs: a statement that lacks a few (13 of 900 among 1,000 sites) is taken by half of the sites, and
 may open; so that many sites that were shown another view may be missing from a sum that the others believe them in.
-Then the record lacks their signatures too, and no site acknowledges the round.
+Then the record lacks their signatures too, and no site acknowledges the round; and noise is sized without them
+(`_fleet_terms.unsigned`: more of them open nothing, but for 2^-46).
 """
 
 from __future__ import annotations

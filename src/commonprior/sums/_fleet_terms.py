@@ -26,7 +26,7 @@ from functools import cache
 
 from commonprior.errors import RecipeError
 from commonprior.session import Session
-from commonprior.sums._tails import looks, most, split_bits
+from commonprior.sums._tails import looks, missing, most, split_bits
 
 COMPLETE = 50
 """Up to this many sites, everyone is everyone's neighbour unless a recipe says otherwise."""
@@ -73,6 +73,19 @@ def terms_of(session: Session, neighbours: int = 0) -> Terms | None:
             f"at a round, as each draws anew; find out why they fail"
         )
     return terms
+
+
+def unsigned(n: int, dropouts: int, colluders: int, neighbours: int = 0) -> int:
+    """Return how many of T - g honest survivors may be missing from a sum that the others believe them in: 0 on the
+    complete graph, where every site looks at every signature.
+    """
+    if (n <= COMPLETE and not neighbours) or neighbours >= n - 1:
+        return 0
+    k = _fewest(n, dropouts, colluders)
+    terms = _terms(n, dropouts, colluders, max(k, neighbours)) if neighbours or 2 * k < n - 1 else None
+    if terms is None:
+        return 0
+    return missing(n, colluders, n - dropouts, terms.holders, terms.threshold, terms.spot, _SECRECY_BITS)
 
 
 @cache

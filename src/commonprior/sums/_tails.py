@@ -1,14 +1,17 @@
 """Exact tails of what a random neighbourhood holds: whole numbers only, no logarithm, no approximation.
 
 k sites drawn without replacement from N, K of which are marked, hold X marked ones: hypergeometric. A bound of 2^-bits
-on a tail is a comparison of two integers here. Only `split_bits` takes logarithms: what it bounds is smaller than
-2^-1000 or no bound at all, and it rounds against us.
+on a tail is a comparison of two integers here. Only `split_bits` and `missing` take logarithms, and round against us:
+what they bound changes by bits from one number to the next.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache
+
+import numpy as np
+from scipy.stats import binom, hypergeom
 
 _MARGIN = 2.0**-20
 """What `split_bits` adds to each logarithm: far above the rounding of `math.lgamma`, far below one bit."""
@@ -58,6 +61,32 @@ def split_bits(honest: int, colluders: int, gone: int, drawn: int, least: int) -
         each = _log2_choose(inside, drawn) - _log2_choose(n - 1, drawn)
         total += 2.0 ** min(1000.0, _log2_choose(honest, a) + _log2_choose(honest - a, x) + a * (each + _MARGIN))
     return -math.log2(total) if total else math.inf
+
+
+@cache
+def missing(sites: int, colluders: int, shown: int, drawn: int, least: int, looked: int, bits: int) -> int:
+    """Return how many of `shown` signatures may be false before hardly any sum opens: at most 2^-bits of them.
+
+    An honest site goes on where the `looked` signatures that it draws are all true; each of `sites` sites has drawn
+    `drawn` holders, and its secret opens where `least` of them go on or collude. Who goes on does not depend on who
+    drew whom, so that, of m honest sites that go on, each honest survivor's holders are a hypergeometric draw of its
+    own. All of those whose signatures are true must open.
+    """
+
+    honest, m = sites - colluders, np.arange(sites - colluders + 1)
+    each = hypergeom.logsf(least - 1, sites - 1, np.minimum(m + colluders, sites - 1), drawn)
+
+    def opens(false: int) -> float:
+        goes_on = math.prod(max(0, shown - false - i) / (shown - i) for i in range(looked))
+        chances = binom.logpmf(m, honest, goes_on) + max(1, shown - colluders - false) * each
+        highest = float(chances.max())
+        return (highest + math.log(np.exp(chances - highest).sum())) / math.log(2) if highest > -1e6 else -math.inf
+
+    low, high = 0, shown  # the more are false, the less opens
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if opens(middle) < -bits - _MARGIN else (middle, high)
+    return high
 
 
 def _log2_choose(n: int, k: int) -> float:

@@ -43,7 +43,7 @@ from commonprior.identity import Identity
 from commonprior.session import COORDINATOR, Seat, Session
 from commonprior.sums import Aborted, Aggregate, Csprng, Finished, Guard, Machine, SecureSum, Step, read_parts
 from commonprior.sums._draw import CONTRIBUTION_BYTES
-from commonprior.sums._groups import Draw, Group, Grouping, commitment_of, groups_of
+from commonprior.sums._groups import Draw, Group, Grouping, commitment_of, groups_of, sizes
 from commonprior.sums._phases import START, Outbox, PhasedCoordinator, PhasedParty, Reply
 
 COMMIT, REVEAL = "group-commit", "group-reveal"
@@ -94,6 +94,13 @@ class Grouped(SecureSum):
             largest, *_, smallest = groups_of(session, self.grouping, there)
             self.of.check(largest.session)
             self.of.check(smallest.session)
+
+    def unsigned(self, parties: int, dropouts: int, colluders: int) -> int:
+        """Return how many honest survivors a group's sum may lack, for the worst of the groups that can be drawn."""
+        return max(
+            self.of.unsigned(size, self.grouping.spare(dropouts, gone), colluders)
+            for gone in range(dropouts + 1) for size in {*sizes(parties - gone, self.groups)}
+        )  # fmt: skip
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard

@@ -45,7 +45,7 @@ from commonprior.sums._consistency import require_committed
 from commonprior.sums._fleet_coordinator import FleetCoordinator
 from commonprior.sums._fleet_packets import commit_words
 from commonprior.sums._fleet_party import FleetParty
-from commonprior.sums._fleet_terms import terms_of
+from commonprior.sums._fleet_terms import terms_of, unsigned
 from commonprior.sums._masked_coordinator import MaskedCoordinator
 from commonprior.sums._masked_party import MaskedParty
 from commonprior.sums._unmask import unmask_again
@@ -78,6 +78,10 @@ class Masked(SecureSum):
     def check(self, session: Session) -> None:
         """Raise `RecipeError`, with the numbers, where the neighbours asked for are too few for this session."""
         terms_of(session, self.neighbours)
+
+    def unsigned(self, parties: int, dropouts: int, colluders: int) -> int:
+        """Return how many honest survivors a fleet's sum may lack: each site looks at some of the signatures only."""
+        return unsigned(parties, dropouts, colluders, self.neighbours)
 
     def party(
         self, session: Session, seat: Seat, identity: Identity, integers: np.ndarray, csprng: Csprng, guard: Guard
