@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from commonprior.errors import LedgerError
+from commonprior.errors import JournalError, LedgerError
 from commonprior.identity import Identity
 from commonprior.ledger.client import Terms, commitment, names_of
+from commonprior.ledger.onchain import check_means, entered
 from commonprior.ledger.public import Update, chosen, in_order, lanes_of, mean_of
 
 from ._consortium import (
@@ -342,3 +343,18 @@ def test_where_the_proposer_is_gone_any_member_goes_on_in_its_place(made):
     made.wait(10)
     made.write(made.members[0], "Rounds", "open", made.run)
     assert made.contracts.current(made.run).attempt == 1
+
+
+@pytest.mark.parametrize("count", [3, 16, 17, 40])
+def test_updates_that_came_in_pages_are_read_back_from_the_chain_and_averaged_again(count):
+    made = consortium(count)
+    updates = made.updates()
+    attempt = made.committed(updates)
+    made.wait(600)
+    made.finish(attempt, updates)
+    found = entered(made.contracts, made.run)
+    assert list(found[1].deltas) == [u.delta for u in in_order(updates)]
+    check_means(made.contracts, made.run, found)
+    swapped = (found[1].deltas[1], *found[1].deltas[1:])
+    with pytest.raises(JournalError, match="round 1: the contract's mean is not that of the updates"):
+        check_means(made.contracts, made.run, [found[0], found[1]._replace(deltas=swapped)])

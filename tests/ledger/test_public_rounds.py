@@ -18,9 +18,11 @@ from commonprior.defence.roll_back import RollBack
 from commonprior.defence.said import Said
 from commonprior.entry import read_ballots
 from commonprior.errors import JournalError, LedgerError, RecipeError, RunError
+from commonprior.ledger import onchain
 from commonprior.ledger.audit import audit, audit_chain
 from commonprior.ledger.client import Contracts
 from commonprior.ledger.embedded import Embedded
+from commonprior.ledger.onchain import entered
 from commonprior.ledger.public import mean_of
 from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rewards import CREDIT, fund, payouts
@@ -429,6 +431,17 @@ def test_what_makes_no_sense_in_public_is_refused_at_once(public_recipe, run_of)
         Ledger(kind="none", mode="public")
     with pytest.raises(RunError, match="takes part in secure sums only"):
         run_of(public_recipe(policy=Policy(minimum_cohort=3)), "wary")
+
+
+def test_a_mean_that_is_not_that_of_the_updates_is_found(with_a_liar, monkeypatch):
+    """From the chain alone too: the contract is not believed, its updates are averaged again."""
+    training = with_a_liar(1)
+    place, run = place_of(training)
+    assert len(entered(Contracts(chain_of(training), place.addresses), run)[1].deltas) == 8
+    monkeypatch.setattr(onchain, "mean_of", lambda deltas: mean_of(deltas[1:]))
+    for act in (lambda: audit(training.run.path), lambda: audit_chain(chain_of(training), place.addresses, run)):
+        with pytest.raises(JournalError, match="round 1: the contract's mean is not that of the updates that it was"):
+            act()
 
 
 def test_what_is_accepted_is_paid_for_and_what_is_not_is_not(with_a_liar):

@@ -43,7 +43,7 @@ from commonprior.ledger.book import node, votes_of
 from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
-from commonprior.ledger.onchain import Entered, entered
+from commonprior.ledger.onchain import Entered, check_means, entered
 from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rewards import Account, check_claims
 from commonprior.ledger.rpc import Rpc
@@ -128,6 +128,7 @@ def audit_chain(chain: Chain, addresses: Sequence[bytes], run: bytes, trust: Seq
         except CommonPriorError as error:
             raise JournalError(f"chain {chain.number}: record {number} does not hold: {error}") from None
     _compare(contracts, run, [record.prior for record in found])
+    check_means(contracts, run, found)
     opening = check.opening
     paid = check_claims(contracts, opening) if opening is not None else NOTHING_PAID
     return check.verdict(len(found) - 1, paid)
@@ -163,6 +164,7 @@ def _entered(run: RunFolder, opening: Opening | None) -> tuple[int, Account]:
         if isinstance(entry, Round) and entry.block not in known:
             raise JournalError(f"entry {number} names another newest block than the chain had when it was entered")
     _compare(contracts, digest(opening.encode()), [record.prior for record in found])
+    check_means(contracts, digest(opening.encode()), found)
     return len(found) - 1, check_claims(contracts, opening)
 
 

@@ -7,7 +7,7 @@ and checks against the round's seal that it is told what was voted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commonprior.ballot import Place
@@ -15,12 +15,9 @@ from commonprior.canonical import digest
 from commonprior.entry import Opening, Round, read_entry, round_ballot
 from commonprior.errors import JournalError, LedgerError
 from commonprior.identity import Identity, signer_of
-from commonprior.ledger import Chain, Receipt
+from commonprior.ledger import Receipt
 from commonprior.ledger.client import Contracts
-from commonprior.ledger.contract import Event, artefact
-from commonprior.ledger.embedded import Embedded
-from commonprior.ledger.onchain import Entered, entered
-from commonprior.ledger.rpc import Rpc
+from commonprior.ledger.onchain import Entered, entered, said
 
 CREDIT = 10**6
 """A credit in its smallest unit, in which the contracts count."""
@@ -87,7 +84,7 @@ def account_of(contracts: Contracts, run: bytes) -> Account:
     """Return a run's pot, from what the contract said of it."""
     per_round = funded = 0
     claimed: dict[tuple[bytes, int], int] = {}
-    for event, _ in _said(contracts, "Rewards", run):
+    for event, _ in said(contracts, "Rewards", run):
         match event.name:
             case "Funded":
                 per_round, funded = event.values["per_round"], funded + event.values["amount"]
@@ -103,7 +100,7 @@ def check_claims(contracts: Contracts, opening: Opening) -> Account:
     run, per_round = digest(opening.encode()), 0
     paid: dict[tuple[bytes, int], int] = {}
     rounds: dict[int, Payout] = {}
-    for event, _ in _said(contracts, "Rewards", run):
+    for event, _ in said(contracts, "Rewards", run):
         if event.name == "Funded":
             per_round = event.values["per_round"]
         elif event.name == "Claimed":
@@ -123,7 +120,7 @@ def payouts(contracts: Contracts, opening: Opening) -> list[Payout]:
         raise LedgerError("the run was opened without a ledger: nothing is paid")
     snapshots: dict[tuple[int, int], int] = {}
     attempts: dict[int, int] = {}
-    for event, block in _said(contracts, "Rounds", run) if place.mode == "public" else ():
+    for event, block in said(contracts, "Rounds", run) if place.mode == "public" else ():
         if event.name == "Opened":
             snapshots[event.values["round"], event.values["attempt"]] = block - 1
         elif event.name == "Finalised":
@@ -154,23 +151,6 @@ def _payout(
     weights = tuple(contracts.read("Quorum", "weight_at", who, snapshot) for who in voters)
     return Payout(entry.round, attempt, tuple(voters), weights, tuple(bytes(row) for row in rows),
                   record.contributors, record.taken)  # fmt: skip
-
-
-def _said(contracts: Contracts, name: str, run: bytes) -> Iterator[tuple[Event, int]]:
-    """Yield what one of the contracts said of a run, and in which block, oldest first."""
-    chain: Chain = contracts.chain
-    address, known = contracts.address(name), artefact(name)
-    match chain:
-        case Embedded():
-            for receipt in chain.receipts:
-                for log in receipt.logs:
-                    if log.address == address and log.topics[1:2] == (run,):
-                        yield known.event(log), receipt.block
-        case Rpc():
-            for _, block, log in chain.logs([address], [None, run]):
-                yield known.event(log), block
-        case _:
-            raise LedgerError(f"{type(chain).__name__}: a chain whose logs cannot be read")
 
 
 def _account(text: str) -> bytes:
