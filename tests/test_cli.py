@@ -149,6 +149,7 @@ def test_survey_then_novelty(table, tmp_path, run, trained):
     code, out, err = run("survey", trained, "--json", tmp_path / "s.json")
     assert (code, err) == (0, "")
     assert "directions (effective rank)" in out
+    assert "directions (effective rank)" in (Path(trained) / "report.html").read_text()
     assert json.loads((tmp_path / "s.json").read_text())["effective_rank"] >= 1
     code, out, err = run("novelty", trained, "--samples", samples, "--json", tmp_path / "n.json")
     assert (code, err) == (0, "")

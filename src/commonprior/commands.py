@@ -84,6 +84,7 @@ def train(path: Path, data: Path | None, folder: Path, flags: TableFlags, consol
     figures = training.coordinator.figures()
     print_pairs(console, {
         "prior": str(run.prior), "privacy": figures.privacy, "ledger": figures.ledger, "head": figures.head,
+        "tasks": f"are they diverse enough for a prior to pay? `commonprior survey {folder}` asks the sites, in secret",
         "report": str(run.report),
     })  # fmt: skip
     _write_json(out, figures._asdict())

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from commonprior.appendlog import write_whole
 from commonprior.errors import InputError, RunError
 from commonprior.loading import open_run
+from commonprior.monitor.run_report import report_run
 from commonprior.predictor import LearnedPrior
 from commonprior.printing import print_pairs
 from commonprior.prior import load_prior
@@ -39,7 +41,8 @@ def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> 
     directions = question.directions(answers)
     _, also = conduct(_recipe(recipe, novelty, novelty.rounds), run / "surveys" / "novelty", family)
     figures: dict[str, Any] = {**directions._asdict(), "privacy": f"{privacy}; {also}"}
-    (run / "surveys" / "figures.json").write_text(json.dumps(figures, indent=1))
+    write_whole(run / "surveys" / "figures.json", json.dumps(figures, indent=1).encode())
+    report_run(run)
     print_pairs(console, {
         "diversity": directions.sentence, "novelty": f"asked in {novelty.rounds} rounds; `commonprior novelty {run}`",
         "privacy of the first": privacy, "of the second": also,

@@ -473,3 +473,13 @@ def test_differences_keep_a_true_minus_and_no_signed_zero() -> None:
     assert _words.fixed(-0.0004, 3, sign=True) == "0.000"
     assert _words.fixed(-0.04, 3) == "−0.040"
     assert _words.interval(-0.1, 0.2, 2, sign=True) == "[−0.10, +0.20]"
+
+
+def test_how_diverse_the_tasks_are_is_said_once_the_sites_were_asked(page: Page) -> None:
+    assert "Nobody has asked the sites yet" in page.text
+    assert "commonprior survey runs/demo" in page.text
+    asked = Page(render(run(diversity="the tasks pull in 5.2 directions <b>")))
+    assert "Asked of the sites, in secret: the tasks pull in 5.2 directions <b>." in asked.text
+    assert "no case for a prior" not in asked.text
+    alike = Page(render(run(diversity="the tasks pull in 1.1 directions", alike=True)))
+    assert "Perhaps no case for a prior: the tasks pull in 1.1 directions" in alike.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,8 @@ class ReportData:
     """Everything that a report says. A table that is None, or empty, is a part that the report says is missing.
 
     `epsilon` None (or not a finite number of at least 0) means that there is no guarantee; `budget` 0 that there is no
-    limit. `trust` is the sum's sentence about whom a site must
+    limit. `diversity` is what a survey found of the sites' tasks, `alike` whether they are so alike that no prior is
+    needed. `trust` is the sum's sentence about whom a site must
     trust, `insecure` its own where it hides nothing, `stopped` why a run ended early. `head` and
     `prior` are in hex. `length` is how many numbers an update has. Differences in `comparison` are a contestant's less
     `reference`'s. `metric` chooses what leads; empty takes the usual one.
@@ -61,6 +63,8 @@ class ReportData:
     prior: str = ""
     audit: str = ""
     ledger: str = ""
+    diversity: str = ""
+    alike: bool = False
     length: int | None = None
     costs: pd.DataFrame | None = None
     curve: pd.DataFrame | None = None
@@ -109,6 +113,8 @@ def render(data: ReportData) -> bytes:
 def _header(data: ReportData, leading: list[compared.Standing]) -> Markup:
     banners = [banner(data.note)] if data.note else []
     banners += [banner(data.insecure, True)] if data.insecure else []
+    if data.alike:
+        banners.append(banner(f"Perhaps no case for a prior: {data.diversity}", True))
     if data.stopped:
         banners.append(banner(f"The run ended early: {data.stopped}", True))
     elif data.rounds_done < data.rounds_planned:
@@ -156,7 +162,17 @@ def _summary(data: ReportData, leading: list[compared.Standing]) -> Markup:
         "dl", {"class": "summary"},
         element("dt", None, "Prior"), element("dd", None, paragraph(learned)),
         element("dt", None, "Privacy"), element("dd", None, paragraph(privacy_sentence(data.privacy, data.insecure))),
+        element("dt", None, "Tasks"), element("dd", None, paragraph(_diversity(data))),
         element("dt", None, "Quality"), element("dd", None, quality or compared.missing_note()),
+    )  # fmt: skip
+
+
+def _diversity(data: ReportData) -> Markup:
+    if data.diversity:
+        return join(f"Asked of the sites, in secret: {data.diversity}.")
+    return join(
+        "Nobody has asked the sites yet whether their tasks differ enough for a prior to pay: ",
+        element("code", None, f"commonprior survey {shlex.quote(f'runs/{data.name}')}"), " does, under the same sum.",
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def report_run(folder: Path) -> Path:
         prior=(last or opening).prior.hex(),
         audit=f"commonprior audit {shlex.quote(str(folder))} --expect-head {journal.head.hex()}",
         ledger=_ledger(opening),
+        **_surveyed(folder),
         length=recipe.learner.length(run.latest_prior()) if last else None,
         costs=costs if len(costs) else None,
         curve=curve if len(curve) else None,
@@ -59,6 +60,15 @@ def report_run(folder: Path) -> Path:
     )
     write_report(data, run.report)
     return run.report
+
+
+def _surveyed(folder: Path) -> dict[str, Any]:
+    """Return what the sites said when they were asked how diverse their tasks are; nothing before."""
+    file = folder / "surveys" / "figures.json"
+    if not file.exists():
+        return {}
+    figures = json.loads(file.read_text())
+    return {"diversity": figures["sentence"], "alike": figures["alike"]}
 
 
 def _ledger(opening: Opening) -> str:
