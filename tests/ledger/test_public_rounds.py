@@ -18,6 +18,8 @@ from commonprior.defence.roll_back import RollBack
 from commonprior.defence.said import Said
 from commonprior.entry import read_ballots
 from commonprior.errors import JournalError, LedgerError, RecipeError, RunError
+from commonprior.learners._server import ServerStep
+from commonprior.learners.maml import Maml
 from commonprior.ledger import onchain
 from commonprior.ledger.audit import audit, audit_chain
 from commonprior.ledger.client import Contracts
@@ -26,6 +28,7 @@ from commonprior.ledger.onchain import entered
 from commonprior.ledger.public import mean_of
 from commonprior.ledger.published import Published, read_published
 from commonprior.ledger.rewards import CREDIT, fund, payouts
+from commonprior.networks.mlp import Mlp
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Ledger
 from commonprior.round import Failed
@@ -230,20 +233,33 @@ def that_gets_worse(public_recipe, run_of):
 
 
 class Losing:
-    """A site that loses as many as the number of the round, whatever the prior is."""
+    """A site that loses one more each time that it is asked what it loses, whatever the prior is."""
 
-    def __init__(self, inner):
-        self._inner = inner
+    def __init__(self, inner, lost=0):
+        self._inner, self._lost = inner, lost
 
     def contribute(self, context, mechanism, memory):
         return self._inner.contribute(context, mechanism, memory)
 
     def loss(self, context, prior):
-        return float(context.session.round)
+        self._lost += context.session.round == 0  # on the tasks that are the same in every round
+        return float(self._lost)
 
 
 def priors_of(training):
     return [entry.prior for entry in training.coordinator._journal.entries]
+
+
+def test_a_prior_that_stays_as_it_is_loses_the_same_in_every_round(public_recipe, run_of):
+    """Or the best of many draws of tasks would be a measure that no later version meets."""
+    stands_still = Maml(Mlp(widths=(8,)), inner_steps=1, server=ServerStep("mean", 1e-30))
+    training = run_of(public_recipe(learner=stands_still, tasks=Sinusoid(sites=6)))
+    for _ in range(3):
+        training.coordinator.step(training.engine)
+    lost = [[said.loss for _, said in sorted(published_of(training, n).said.items())] for n in (1, 2, 3)]
+    assert lost[0] == lost[1] == lost[2]
+    assert len(set(lost[0])) == 6
+    assert [v.loss for v in published_of(training, 3).history.versions] == 2 * [sorted(lost[0])[2]]
 
 
 def test_a_prior_that_got_worse_is_taken_back(that_gets_worse, run_of):
@@ -254,7 +270,7 @@ def test_a_prior_that_got_worse_is_taken_back(that_gets_worse, run_of):
     assert [len(published_of(training, n).history.versions) for n in (1, 2)] == [0, 1]
     again = run_of(training.recipe)
     for agent in again.agents:
-        agent.contributor = Losing(agent.contributor)
+        agent.contributor = Losing(agent.contributor, 2)
     again.coordinator.step(again.engine)
     again.coordinator.step(again.engine)
     assert priors_of(again)[3:] == [opening, opening]  # each is judged worse than the one that it equals

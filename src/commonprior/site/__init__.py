@@ -117,5 +117,8 @@ class Contributor(Protocol):
         ...
 
     def loss(self, context: Context, prior: Prior) -> float:
-        """Return what this contributor's own tasks lose under a prior: the mean negative log-likelihood of a query."""
+        """Return what this contributor's own tasks lose under a prior: the mean negative log-likelihood of a query.
+
+        The same number of a round asks for the same tasks.
+        """
         ...

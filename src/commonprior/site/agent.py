@@ -6,6 +6,7 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -273,9 +274,11 @@ class Agent:
             priors = [terms.learner.apply(prior, mean, None) for mean in means]
             return np.asarray([self.contributor.loss(context, p) for p in priors])
 
+        # On the same tasks in every round: the best of many draws would be a measure that no later version meets.
+        always = context._replace(session=dataclasses.replace(session, round=0))
         return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
                          losses if mechanism.noise == 0 else None,
-                         lambda: self.contributor.loss(context, prior), history)  # fmt: skip
+                         lambda: self.contributor.loss(always, prior), history)  # fmt: skip
 
     def _public(self, attempt: _Attempt, publisher: Publisher, phase: str, body: Value) -> tuple[str, Value]:
         """Take one phase of a round of public deltas: the spend is on the disk before the delta leaves."""
