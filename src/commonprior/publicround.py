@@ -29,12 +29,13 @@ from commonprior.entry import Round, read_entry, read_record, round_ballot
 from commonprior.errors import ProtocolError
 from commonprior.frame import Frame, open_frame
 from commonprior.identity import Identity
-from commonprior.ledger.published import Published, read_published, write_published
+from commonprior.ledger.published import Published, read_published, require_opinions, write_published
 from commonprior.prior import Prior
 from commonprior.privacy import Mechanism, Release
 from commonprior.recipe import Recipe
 from commonprior.round import Conversation, Failed, Outcome, Poll
 from commonprior.session import COORDINATOR, Seat, Session
+from commonprior.site import Told
 
 
 class Stage(Protocol):
@@ -46,6 +47,10 @@ class Stage(Protocol):
 
     def committed(self, seat: Seat, delta: bytes, salt: bytes) -> bool:
         """Say whether this is the update that a seat committed to."""
+        ...
+
+    def revealed(self) -> int:
+        """Return how many sites have shown their updates to the contract themselves, as nobody published them."""
         ...
 
     def newest(self) -> bytes:
@@ -92,12 +97,16 @@ def run_public_round(
     if len(shown) + len(out) < session.threshold:
         return Failed(f"{len(shown)} sites published their updates, expected {session.threshold - len(out)}",
                       talk.refusals)  # fmt: skip
-    public.stage.close_reveals(len(shown))
+    told = Told(history, session, mechanism.noise == 0)
     body = {"published": write_published(shown, {}, history)}
     opinions = _answers(talk, session, "opine", talk.to_all("opine", body), "opinion")
+    if public.stage.revealed():
+        return Failed("a site has shown the contract its update, which did not arrive here", talk.refusals)
+    public.stage.close_reveals(len(shown))  # after the sites have seen whose updates arrived: they may show their own
     total = write_published(shown, _said(opinions, shown), history)
     try:
-        published = read_published(total, poll.place, layers, history)
+        published = read_published(total, poll.place, layers, told)
+        require_opinions(published, told, poll.place, layers)
     except ProtocolError as error:
         return Failed(str(error), talk.refusals)
     if len(published.survivors) < poll.place.terms[1]:
@@ -119,6 +128,8 @@ def run_public_round(
         return Failed(
             f"{len(consents.signatures)} sites signed the record, expected {session.threshold}", talk.refusals
         )
+    if public.stage.revealed():
+        return Failed("a site has shown the contract its update, which did not arrive here", talk.refusals)
     return Outcome(new, following, entry, *consents, total, ())
 
 

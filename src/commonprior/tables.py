@@ -41,7 +41,7 @@ def without_none(value: Any) -> Any:
 def to_table(value: Any, plugins: Plugins = NO_PLUGINS) -> Any:
     """Return a dataclass as nested tables of plain values, every default written out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        table = {f.name: to_table(getattr(value, f.name), plugins) for f in dataclasses.fields(value)}
+        table = {f.name: to_table(_written(f, getattr(value, f.name)), plugins) for f in dataclasses.fields(value)}
         is_plugin = any(isinstance(value, base) for base in plugins)
         return {"kind": plugin.kind_of(value), **table} if is_plugin else table
     if isinstance(value, Mapping):
@@ -51,6 +51,12 @@ def to_table(value: Any, plugins: Plugins = NO_PLUGINS) -> Any:
     if isinstance(value, tuple | list):
         return [to_table(v, plugins) for v in value]
     return value
+
+
+def _written(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return what stands for a value: what is there unless it is said to be off is off as `false`, not as nothing."""
+    is_on = field.default_factory is not dataclasses.MISSING or field.default not in (None, dataclasses.MISSING)
+    return False if value is None and is_on else value
 
 
 class _Builder:
@@ -70,6 +76,8 @@ class _Builder:
             return tuple(self._value(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
         if origin in (typing.Union, UnionType) and value is not None:
             inner = [a for a in arguments if a is not NoneType]
+            if value is False and bool not in inner and NoneType in arguments:
+                return None
             if len(inner) == 1:
                 return self._value(inner[0], value, at)
         return self._leaf(annotation, value, at)

@@ -35,22 +35,9 @@ from commonprior.round import Failed
 from commonprior.site.policy import Policy
 from commonprior.site.publisher import Publisher
 from commonprior.sums.masked import Masked
-from commonprior.sums.plain import Plain
 from commonprior.tasks.sinusoid import Sinusoid
 
-INT8 = DiscreteGaussian(clip=10.0, per="site", bytes=1, bound=1.0)
-
-
-@pytest.fixture
-def public_recipe(make_recipe):
-    def make(**parts):
-        parts = {
-            "sites": 6, "mechanism": INT8, "sum": Plain(), "ledger": Ledger(mode="public"),
-            "policy": Policy(minimum_cohort=3, allow_insecure_sum=True), **parts,
-        }  # fmt: skip
-        return make_recipe(**parts)
-
-    return make
+from .conftest import INT8
 
 
 def place_of(training):
@@ -348,13 +335,13 @@ def test_attack_a_coordinator_that_forges_a_sites_opinion_gets_no_ballot_of_it(p
     honest = publicround.write_published
 
     def forged(updates, said, history):
-        lie = Said((-1.0,) * len(updates), 1.0)
+        lie = Said((-1.0,) * len(updates), 1.0, bytes(64))
         return honest(updates, {seat: lie if seat == 1 else one for seat, one in said.items()}, history)
 
     monkeypatch.setattr(publicround, "write_published", forged)
     outcome = training.coordinator._attempt(training.engine, 1)
     assert isinstance(outcome, Failed)
-    assert "another one than this site gave" in outcome.refusals[1]
+    assert outcome.reason == "the opinion of seat 1 is not its own, or is about other updates"
 
 
 def test_attack_a_coordinator_that_leaves_out_whom_it_likes_is_refused_by_the_contract(public_recipe, run_of):
@@ -364,7 +351,7 @@ def test_attack_a_coordinator_that_leaves_out_whom_it_likes_is_refused_by_the_co
     try:
         close = training.coordinator._book.stage
         training.coordinator._book.stage = lambda opening: Hasty(close(opening))
-        with pytest.raises(Exception, match="R: missing"):
+        with pytest.raises(RunError, match="a site has shown the contract its update, which did not arrive here"):
             training.coordinator.step(training.engine)
     finally:
         publicround._updates = kept

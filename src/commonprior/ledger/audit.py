@@ -13,7 +13,7 @@ A chain alone is enough for all but the priors' recomputation: its transactions 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.onchain import Entered, check_means, entered
-from commonprior.ledger.published import Published, read_published
+from commonprior.ledger.published import Published, read_published, require_opinions
 from commonprior.ledger.rewards import Account, check_claims
 from commonprior.ledger.rpc import Rpc
 from commonprior.prior import Prior, load_prior
@@ -53,8 +53,12 @@ from commonprior.publicround import summed_of
 from commonprior.recipe import PLUGINS, Ledger, Recipe, read_toml, recipe_from
 from commonprior.runfolder import RunFolder
 from commonprior.session import Session
+from commonprior.site import Told
 from commonprior.sums import WHOLE, Grouping, SecureSum, read_parts
 from commonprior.tables import build, without_none
+
+_MOST_OPENED = 64
+"""How many attempts of the contract a round may have beyond its sites'."""
 
 NOTHING_PAID = Account(0, 0, {})
 
@@ -99,7 +103,7 @@ def audit(folder: Path, trust: Sequence[bytes] = (), expect_head: bytes | None =
             check.take(read_entry(data), data, signatures, read_ballots(record))
         except CommonPriorError as error:
             raise JournalError(f"{run.journal}: entry {number} does not hold: {error}") from None
-    verdict = check.verdict(*_entered(run, check.opening))
+    verdict = check.verdict(*_entered(run, check.opening, check.means))
     if expect_head is not None and verdict.head != expect_head:
         raise JournalError(
             f"{run.journal}: the record ends at {verdict.head.hex()} after round {verdict.rounds}, expected head "
@@ -134,7 +138,7 @@ def audit_chain(chain: Chain, addresses: Sequence[bytes], run: bytes, trust: Seq
     return check.verdict(len(found) - 1, paid)
 
 
-def _entered(run: RunFolder, opening: Opening | None) -> tuple[int, Account]:
+def _entered(run: RunFolder, opening: Opening | None, means: Mapping[int, bytes]) -> tuple[int, Account]:
     """Return how many rounds of the journal the ledger has, and what it paid; raise `JournalError` where not so."""
     place = Place.read(opening.ledger, len(opening.roster)) if opening is not None else None
     if opening is None or place is None:
@@ -164,7 +168,7 @@ def _entered(run: RunFolder, opening: Opening | None) -> tuple[int, Account]:
         if isinstance(entry, Round) and entry.block not in known:
             raise JournalError(f"entry {number} names another newest block than the chain had when it was entered")
     _compare(contracts, digest(opening.encode()), [record.prior for record in found])
-    check_means(contracts, digest(opening.encode()), found)
+    check_means(contracts, digest(opening.encode()), found, means)
     return len(found) - 1, check_claims(contracts, opening)
 
 
@@ -203,12 +207,18 @@ class _Audit:
         self._history = History()
         self._back: Version | None = None
         self._versions: dict[int, Prior] = {}
+        self._means: dict[int, bytes] = {}
         self._judged = (NOTHING, b"")  # of a round of public deltas: what its ballots name, everybody's scores
 
     @property
     def finished(self) -> bool:
         """Whether every round of the recipe is there."""
         return self._recipe is not None and self._rounds >= self._recipe.schedule.rounds
+
+    @property
+    def means(self) -> dict[int, bytes]:
+        """What the published updates of each round average to, where they are public."""
+        return self._means
 
     @property
     def opening(self) -> Opening | None:
@@ -241,12 +251,15 @@ class _Audit:
         return tuple((place.accounts.index(who), s) for who, s in zip(voters, record.ballots, strict=True) if who)
 
     def _vote(self, entry: Entry, opening: Opening, place: Place, first: bytes) -> bytes:
-        """Return what the ballots sign. The contract counts its own attempts, no more than the sites: `first` shows."""
+        """Return what the ballots sign. The contract counts its own attempts, as members may open some: `first` shows.
+
+        That it is the attempt which was finalised shows where the chain's ballots are compared with the journal's.
+        """
         if isinstance(entry, Opening):
             return opening_ballot(entry).digest(place.counter)
         run, attempts = digest(opening.encode()), [entry.attempt]
         if place.mode == "public":
-            attempts = range(entry.attempt + 1)
+            attempts = sorted(range(entry.attempt + _MOST_OPENED), key=lambda n: abs(n - entry.attempt))
         votes = [round_ballot(run, entry, n, *self._judged).digest(place.counter) for n in attempts]
         return next((vote for vote in votes if signer_of(vote, first) in place.accounts), votes[-1])
 
@@ -382,7 +395,12 @@ class _Audit:
         if digest(data) != entry.sum:
             raise JournalError(f"{file} is not what the entry names")
         layers = self._readable(self._opening).ledger.defence
-        published = read_published(data, self._place, layers, self._history)
+        noise = self._recipe.mechanism.noise if self._recipe is not None else None
+        told = Told(self._history, entry.session(self._opening), noise in (0, None))
+        published = read_published(data, self._place, layers, told)
+        if noise == 0:
+            require_opinions(published, told, self._place, layers)
+        self._means[entry.round] = published.mean.tobytes()
         self._back = published.back(entry.round, entry.base, layers)
         self._history = published.following(entry.round, entry.base, layers)
         if self._back is not None and entry.prior != self._back.prior:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from commonprior.appendlog import write_whole
 from commonprior.ballot import Place
 from commonprior.canonical import digest
-from commonprior.defence.history import History
 from commonprior.defence.layers import Layers
 from commonprior.entry import Opening, Round, family_of, read_ballots, read_entry, read_record
 from commonprior.errors import LedgerError, ProtocolError, RecipeError
@@ -25,12 +24,13 @@ from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
 from commonprior.ledger.public import SMALL, PublicRounds, Update
-from commonprior.ledger.published import Published, read_published
+from commonprior.ledger.published import Published, read_published, require_opinions
 from commonprior.ledger.rpc import Rpc
 from commonprior.recipe import Ledger, Recipe
 from commonprior.round import Poll
 from commonprior.runfolder import RunFolder
 from commonprior.session import Seat
+from commonprior.site import Told
 
 NODE = "COMMONPRIOR_RPC"
 """The environment variable with the address of a node. It may hold a password: it is written nowhere."""
@@ -190,6 +190,10 @@ class ChainStage:
         """Say whether this is the update that a seat committed to."""
         return self._rounds.is_committed(self._rounds.attempt(), Update(self._place.accounts[seat], delta, salt))
 
+    def revealed(self) -> int:
+        """Return how many sites have shown their updates to the contract themselves, as nobody published them."""
+        return self._contracts.current(self._run).revealed
+
     def newest(self) -> bytes:
         """Return the hash of an embedded chain's newest block; nothing of another's."""
         return self._chain.head().hash if self._place.kind == "embedded" else b""
@@ -267,14 +271,24 @@ class ChainRegistry:
         """Return the contract's number of the attempt under way."""
         return Contracts(self._chain, place.addresses).current(run).attempt
 
-    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, before: History | None) -> Published:
+    def reveal(self, place: Place, run: bytes, identity: Identity, delta: bytes, salt: bytes) -> None:
+        """Show one's update on the chain, so that nobody can leave it out."""
+        rounds = PublicRounds(Contracts(self._chain, place.addresses), run)
+        rounds.reveal(identity, Update(identity.address, delta, salt))
+
+    def published(
+        self, place: Place, run: bytes, data: bytes, layers: Layers, told: Told | None, whole: bool = True
+    ) -> Published:
         """Return what follows from a round's published bytes, checked against the commitments on the chain.
 
-        With `before` None they are those of a round that is over, to be believed as a threshold of sites signed them.
+        `whole`: the opinions of those who speak must be there. With `told` None the bytes are those of a round that is
+        over, to be believed as a threshold of sites signed them.
         """
-        published = read_published(data, place, layers, before)
-        if before is None:
+        published = read_published(data, place, layers, told)
+        if told is None:
             return published
+        if whole:
+            require_opinions(published, told, place, layers)
         rounds = PublicRounds(Contracts(self._chain, place.addresses), run)
         attempt = rounds.attempt()
         for update in published.updates:

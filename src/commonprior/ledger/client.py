@@ -193,9 +193,8 @@ def subject_of(family: bytes, recipe: bytes, terms: Terms, proposer: bytes) -> b
     return keccak(family + recipe + numbers + proposer.rjust(32, b"\0"))
 
 
-def names_of(contributors: Sequence[bytes]) -> bytes:
-    """Return the hash of a list of contributors (20 bytes each), as the contract chains it."""
-    names = NOTHING
+def names_of(contributors: Sequence[bytes], names: bytes = NOTHING) -> bytes:
+    """Return the hash of a list of contributors (20 bytes each), as the contract chains it; `names` are before them."""
     for who in contributors:
         names = keccak(names + who.rjust(32, b"\0"))
     return names

@@ -10,10 +10,35 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from eth_abi.abi import decode, encode
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import ByteStringDecoder
+from eth_abi.exceptions import InsufficientDataBytes
+from eth_abi.registry import BaseEquals, registry
 from eth_hash.auto import keccak
 
 from commonprior.errors import LedgerError
 from commonprior.ledger import Log
+
+
+class _Bytes(ByteStringDecoder):
+    """Byte strings as Vyper reads them: what fills up the last word says nothing, and whoever sends it chooses it."""
+
+    def read_data_from_stream(self, stream: Any) -> bytes:
+        length = int.from_bytes(stream.read(32), "big")
+        data = stream.read(-(-length // 32) * 32)
+        if len(data) < length:
+            raise InsufficientDataBytes(f"{len(data)} bytes of {length}")
+        return data[:length]
+
+
+def _codec() -> ABICodec:
+    lenient = registry.copy()
+    lenient.unregister_decoder("bytes")
+    lenient.register_decoder(BaseEquals("bytes", with_sub=False), _Bytes, label="bytes")
+    return ABICodec(lenient)
+
+
+_CODEC = _codec()
 
 CONTRACTS = ("Token", "Quorum", "Registry", "Rounds", "Disputes", "Rewards")
 """In the order in which they are deployed."""
@@ -32,7 +57,7 @@ class Function(NamedTuple):
 
     def decode(self, data: bytes) -> Any:
         """Return the answer: one value, or a tuple of several."""
-        values = decode(self.outputs, data)
+        values = _decoded(self.outputs, data)
         return values[0] if len(values) == 1 else values
 
 
@@ -82,9 +107,9 @@ class Artefact:
             )
         values, topics = {}, list(log.topics[1:])
         plain = [i for i in item["inputs"] if not i["indexed"]]
-        body = decode([_type(i) for i in plain], log.data)
+        body = _decoded([_type(i) for i in plain], log.data)
         for i in item["inputs"]:
-            values[i["name"]] = decode([_type(i)], topics.pop(0))[0] if i["indexed"] else None
+            values[i["name"]] = _decoded([_type(i)], topics.pop(0))[0] if i["indexed"] else None
         values |= {i["name"]: value for i, value in zip(plain, body, strict=True)}
         return Event(self.name, item["name"], values)
 
@@ -92,7 +117,7 @@ class Artefact:
         """Return which function a transaction's data calls, and with what."""
         for name, function in self.functions.items():
             if data[:4] == function.selector:
-                return name, decode(function.inputs, data[4:])
+                return name, _decoded(function.inputs, data[4:])
         raise LedgerError(f"a call of {self.name} with selector {data[:4].hex()}: it is a contract of another version")
 
 
@@ -108,6 +133,14 @@ def reason_of(output: bytes) -> str:
     if output[:4] == bytes.fromhex("08c379a0"):
         return decode(["string"], output[4:])[0]
     return "it gave no reason" if not output else f"0x{output.hex()[:64]}"
+
+
+def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
+    """Return values as the contracts read them, which look at no padding; raise `LedgerError` for what is none."""
+    try:
+        return _CODEC.decode(types, data)
+    except Exception as error:  # eth_abi's own dozen types
+        raise LedgerError(f"{len(data)} bytes are not {', '.join(types)}: {type(error).__name__}") from None
 
 
 def _type(item: Mapping[str, Any]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from commonprior.ballot import NOTHING
 from commonprior.canonical import digest
 from commonprior.errors import JournalError, LedgerError
 from commonprior.ledger import Chain
-from commonprior.ledger.client import Contracts, taken_of
+from commonprior.ledger.client import Contracts, names_of, taken_of
 from commonprior.ledger.contract import Event, artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.public import mean_of
@@ -36,7 +37,7 @@ class Entered(NamedTuple):
 
 def entered(contracts: Contracts, run: bytes) -> list[Entered]:
     """Return every record of a run that the chain holds, its opening first."""
-    out, pages = [], dict[int, list[bytes]]()
+    out, pages = [], dict[bytes, tuple[bytes, ...]]()  # by the hash of the names so far
     for data, after in _calls(contracts.chain, contracts, run):
         name, values = artefact("Rounds").call_of(data)
         if name == "begin":
@@ -47,14 +48,15 @@ def entered(contracts: Contracts, run: bytes) -> list[Entered]:
             found = Entered(entry, prior, ballots, after)
         elif name == "finalise" and values[0] == run:
             _, prior, entry, so_far, who, _, _, deltas, taken, _, ballots, scores = values
-            whole = (*pages.get(so_far[1], []), *deltas)
+            whole = (*pages.get(so_far[0], ()), *deltas)
             names = tuple(bytes.fromhex(w[2:]) for w in who)
             sent = whole if len(whole) == len(names) else ()
             found = Entered(entry, prior, ballots, after, taken_of(names, taken), scores, names, taken, sent)
             pages = {}
         elif name == "page" and values[0] == run:
             _, so_far, who, _, deltas, _ = values
-            pages[so_far[1] + len(who)] = [*pages.get(so_far[1], []), *deltas]
+            names = names_of([bytes.fromhex(w[2:]) for w in who], so_far[0])
+            pages[names] = (*pages.get(so_far[0], ()), *deltas)
             continue
         else:
             continue
@@ -63,15 +65,25 @@ def entered(contracts: Contracts, run: bytes) -> list[Entered]:
     return out
 
 
-def check_means(contracts: Contracts, run: bytes, records: Sequence[Entered]) -> None:
-    """Raise `JournalError` unless each mean that the contract computed is that of the updates that it was sent."""
+def check_means(
+    contracts: Contracts, run: bytes, records: Sequence[Entered], published: Mapping[int, bytes] = MappingProxyType({})
+) -> None:
+    """Raise `JournalError` unless each mean that the contract computed is that of the updates that it was sent, and of
+    those that a run folder says were `published`: by round, their int8 bytes.
+    """
     means = {event.values["round"]: event.values["mean"] for event, _ in said(contracts, "Rounds", run)
              if event.name == "Finalised"}  # fmt: skip
     for number, record in enumerate(records):
+        if number in published and number in means and published[number] != _bytes_of(means[number]):
+            raise JournalError(f"round {number}: the contract's mean is not that of the updates in the run's folder")
         if record.deltas:
             kept = [delta for i, delta in enumerate(record.deltas) if record.taken >> i & 1]
-            if b"".join(word.to_bytes(32, "big") for word in means.get(number, ())) != mean_of(kept):
+            if _bytes_of(means.get(number, ())) != mean_of(kept):
                 raise JournalError(f"round {number}: the contract's mean is not that of the updates that it was sent")
+
+
+def _bytes_of(mean: Sequence[int]) -> bytes:
+    return b"".join(word.to_bytes(32, "big") for word in mean)
 
 
 def said(contracts: Contracts, name: str, run: bytes) -> Iterator[tuple[Event, int]]:

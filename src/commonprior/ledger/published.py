@@ -13,14 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from commonprior.ballot import Place
-from commonprior.canonical import Value, decode, encode
+from commonprior.canonical import Value, decode, digest, encode
 from commonprior.defence.history import History, Version, read_history
 from commonprior.defence.layers import Layers, Opinion
 from commonprior.defence.said import Said, read_said
 from commonprior.errors import MalformedMessage, ProtocolError
+from commonprior.identity import verify
 from commonprior.ledger.client import taken_of
 from commonprior.ledger.public import Update, accepted, in_order, mean_of
 from commonprior.session import Seat
+from commonprior.site import Told
 
 
 class Published(NamedTuple):
@@ -69,16 +71,16 @@ def write_published(updates: Mapping[Seat, tuple[bytes, bytes]], said: Mapping[S
     """Return the bytes of a round's (delta, salt) and what was said, by seat, and where everyone stood before it."""
     return encode({
         "updates": [[seat, delta, salt] for seat, (delta, salt) in sorted(updates.items())],
-        "opinions": [[seat, list(gains), loss] for seat, (gains, loss) in sorted(said.items())],
+        "opinions": [[seat, list(gains), loss, signed] for seat, (gains, loss, signed) in sorted(said.items())],
         "history": history.encode(),
     })  # fmt: skip
 
 
-def read_published(data: bytes, place: Place, layers: Layers, before: History | None) -> Published:
+def read_published(data: bytes, place: Place, layers: Layers, told: Told | None) -> Published:
     """Return what follows from a round's published bytes, or raise `ProtocolError`.
 
-    `before` is where the round before left everyone; None where the bytes themselves are to be believed, as a threshold
-    of sites signed for them. Whether the updates are those that were committed to is for the chain to say.
+    `told` is None where the bytes themselves are to be believed, as a threshold of sites signed for them. Whether the
+    updates are those that were committed to is for the chain to say.
     """
     match decode(data):
         case {"updates": list() as lines, "opinions": list() as said, "history": dict() as stood, **rest} if (
@@ -87,7 +89,7 @@ def read_published(data: bytes, place: Place, layers: Layers, before: History | 
             history = read_history(stood)
         case _:
             raise MalformedMessage("expected a round's updates and opinions, and where everyone stood")
-    if before is not None and history != before:
+    if told is not None and history != told.history:
         raise ProtocolError("where everyone is said to have stood is not where the round before left them")
     seats: dict[bytes, Seat] = {}
     found: list[Update] = []
@@ -106,6 +108,8 @@ def read_published(data: bytes, place: Place, layers: Layers, before: History | 
         raise ProtocolError(f"an update of 0x{min(out).hex()}, which is left out: it was rejected too often")
     updates = tuple(in_order(found))
     opinions = dict(_opinion(line, len(updates), seats.values()) for line in said)
+    if told is not None:
+        _check_told(told, told.least(place, layers), {seats[u.who]: u for u in found}, opinions)
     row = row_of(updates, {seat: one.gains for seat, one in opinions.items()}, layers)
     taken = accepted({b"": row}, {b"": 1}, 1, len(updates))
     kept = [u for i, u in enumerate(updates) if taken >> i & 1]
@@ -133,6 +137,25 @@ def row_of(updates: Sequence[Update], opinions: Mapping[Seat, Sequence[float]], 
 def matrix_of(updates: Sequence[Update]) -> np.ndarray:
     """Return updates' numbers, int8 [n, 32 · words]."""
     return np.stack([np.frombuffer(u.delta, np.int8) for u in updates])
+
+
+def _check_told(told: Told, least: int, updates: Mapping[Seat, Update], opinions: Mapping[Seat, Said]) -> None:
+    """Refuse a round of too few, and opinions that are too few, or not their sites' own on this very round."""
+    if len(updates) < least:
+        raise ProtocolError(f"{len(updates)} sites' updates are published, expected {least}")
+    if (opinions and len(opinions) < least) or (opinions and not told.speaks):
+        raise ProtocolError(f"{len(opinions)} opinions are published, expected {least if told.speaks else 0}")
+    shown = digest(write_published({seat: (u.delta, u.salt) for seat, u in updates.items()}, {}, told.history))
+    for seat, said in opinions.items():
+        if not verify(told.session.key_of(seat), said.signature, said.statement(told.session.hash, shown)):
+            raise ProtocolError(f"the opinion of seat {seat} is not its own, or is about other updates")
+
+
+def require_opinions(published: Published, told: Told, place: Place, layers: Layers) -> None:
+    """Raise `ProtocolError` for a finished round whose sites speak and are not heard."""
+    least = told.least(place, layers) if told.speaks and layers.accuracy is not None else 0
+    if len(published.said) < least:
+        raise ProtocolError(f"{len(published.said)} opinions are published, expected {least}")
 
 
 def _opinion(line: Value, count: int, seats: Collection[Seat]) -> tuple[Seat, Said]:

@@ -10,6 +10,7 @@ import numpy as np
 from commonprior.ballot import Place
 from commonprior.defence.history import History, Version
 from commonprior.defence.layers import Layers
+from commonprior.defence.said import Said
 from commonprior.identity import Identity
 from commonprior.prior import Prior, Tensors
 from commonprior.privacy import Mechanism, Release
@@ -36,6 +37,11 @@ class Judged(Protocol):
     """What follows from the published updates of a round of public deltas (`ledger.published`)."""
 
     @property
+    def accepted(self) -> Mapping[bytes, bool]:
+        """The contributors' accounts, and whether each is averaged."""
+        ...
+
+    @property
     def matrix(self) -> np.ndarray:
         """Everybody's numbers, int8 [n, d], in the contract's order."""
         ...
@@ -56,7 +62,7 @@ class Judged(Protocol):
         ...
 
     @property
-    def said(self) -> Mapping[Seat, tuple[tuple[float, ...], float]]:
+    def said(self) -> Mapping[Seat, Said]:
         """What each site said of each contributor, and what it loses itself."""
         ...
 
@@ -72,6 +78,21 @@ class Judged(Protocol):
     def subject(self) -> bytes:
         """What the ballots name: the contributors' accounts, and who of them is averaged."""
         ...
+
+
+class Told(NamedTuple):
+    """What published bytes are checked against: where the round before left everyone, the session, and whether sites
+    speak about updates at all (they do not where noise hides their own).
+    """
+
+    history: History
+    session: Session
+    speaks: bool
+
+    def least(self, place: Place, layers: Layers) -> int:
+        """Return how many contributors there are at least, and opinions where sites speak."""
+        out = self.history.excluded(layers).intersection(place.accounts)
+        return self.session.threshold - len(out)
 
 
 class Registry(Protocol):
@@ -101,10 +122,17 @@ class Registry(Protocol):
         """Return the contract's number of the attempt under way."""
         ...
 
-    def published(self, place: Place, run: bytes, data: bytes, layers: Layers, before: History | None) -> Judged:
+    def reveal(self, place: Place, run: bytes, identity: Identity, delta: bytes, salt: bytes) -> None:
+        """Show one's update on the chain, so that nobody can leave it out."""
+        ...
+
+    def published(
+        self, place: Place, run: bytes, data: bytes, layers: Layers, told: Told | None, whole: bool = True
+    ) -> Judged:
         """Return what follows from a round's published bytes, checked against the commitments on the chain.
 
-        With `before` None they are those of a round that is over, to be believed as a threshold of sites signed them.
+        `whole`: the opinions of those who speak must be there. With `told` None the bytes are those of a round that is
+        over, to be believed as a threshold of sites signed them.
         """
         ...
 

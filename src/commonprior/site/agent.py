@@ -29,7 +29,7 @@ from commonprior.entry import (
     signers,
     statement_of,
 )
-from commonprior.errors import BudgetExhausted, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
+from commonprior.errors import BudgetExhausted, InputError, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
 from commonprior.prior import Prior
@@ -100,7 +100,7 @@ class Agent:
             return []
         try:
             return self._answer(phase, session, seat, frame, data)
-        except (PolicyRefusal, BudgetExhausted, ProtocolError, LedgerError) as refusal:
+        except (PolicyRefusal, BudgetExhausted, ProtocolError, LedgerError, InputError) as refusal:
             return [seal(self.identity, session, "refuse", seat, COORDINATOR, str(refusal))]
 
     def _answer(self, phase: str, session: Session, seat: Seat, frame: Frame, data: bytes) -> Sequence[bytes]:
@@ -126,7 +126,7 @@ class Agent:
                 start = time.perf_counter()
                 step = attempt.machine.receive(COORDINATOR, data)
                 self.seconds["masking"] += time.perf_counter() - start
-                return self._perform(attempt, step)
+                return self._perform(step)
 
     def _peek(self, data: bytes) -> tuple[str, Session]:
         """Find out which session a frame speaks of: its own where it brings one, else the current attempt's."""
@@ -278,7 +278,14 @@ class Agent:
         always = context._replace(session=dataclasses.replace(session, round=0))
         return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
                          losses if mechanism.noise == 0 else None,
-                         lambda: self.contributor.loss(always, prior), history)  # fmt: skip
+                         lambda: self.contributor.loss(always, prior), history, session, self._charge)  # fmt: skip
+
+    def _charge(self) -> None:
+        """Write the spend of the attempt under way to the disk, once: before anything of it leaves."""
+        attempt = self._attempt
+        if attempt is not None and not attempt.charged:
+            self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
+            attempt.charged = True
 
     def _public(self, attempt: _Attempt, publisher: Publisher, phase: str, body: Value) -> tuple[str, Value]:
         """Take one phase of a round of public deltas: the spend is on the disk before the delta leaves."""
@@ -287,20 +294,17 @@ class Agent:
                 publisher.commit()
                 return "committed", None
             case "publish", None:
-                if not attempt.charged:
-                    self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
-                    attempt.charged = True
+                self._charge()
                 return "published", publisher.publish()
             case "opine", {"published": bytes() as published}:
                 return "opinion", publisher.opine(published)
             case _:
                 raise MalformedMessage(f"{phase}: no phase of a round of public deltas")
 
-    def _perform(self, attempt: _Attempt, step: Step) -> Sequence[bytes]:
+    def _perform(self, step: Step) -> Sequence[bytes]:
         """Do what the machine wants, in its order: the spend is on the disk before the sealed bytes leave, once."""
-        if step.persist and not attempt.charged:
-            self.log.spent(attempt.session.round, attempt.session.attempt, attempt.spend)
-            attempt.charged = True
+        if step.persist:
+            self._charge()
         return [frame for _, frame in step.send]
 
     def _guard(self, seats: frozenset[Seat]) -> None:
@@ -333,14 +337,14 @@ class Agent:
         embedded = place is not None and place.kind == "embedded" and self.registry is not None
         if entry.block != (self.registry.newest() if embedded and self.registry is not None else b""):
             raise ProtocolError("the entry names another newest block than the chain's")
-        grouping, ballot, back = self.terms.sum.grouping, None, None
+        grouping, ballot, back, counted = self.terms.sum.grouping, None, None, session.attempt
         if attempt.publisher is None:
             check_agreement(session, grouping, entry)
             summed = read_sum(total, session, grouping, entry, attempt.release)
         else:
             if digest(total) != entry.sum:
                 raise ProtocolError("the published bytes are not those that the entry names")
-            mean, back, ballot = attempt.publisher.check(session, entry, total)
+            mean, back, ballot, counted = attempt.publisher.check(session, entry, total)
             count = len(entry.survivors)
             summed = Summed((mean.astype(np.int64) * count)[None], attempt.release, (count,))
         new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
@@ -350,7 +354,7 @@ class Agent:
             context = Context(session, attempt.prior, attempt.release, self.terms.seed)
             self._consent.check_losses(*(self.contributor.loss(context, prior) for prior in (attempt.prior, new)))
         self._finish(
-            Finished(session.round, digest(data), entry.prior, session.attempt),
+            Finished(session.round, digest(data), entry.prior, session.attempt, counted),
             attempt.protected if attempt.seat in entry.survivors else None,
         )
         hidden = round_ballot(opening.head, entry) if place is not None and opening is not None else None
@@ -360,9 +364,10 @@ class Agent:
         before = self.log.finished_at(finished.round)
         if before == finished:
             return
-        if before is not None and finished.round > 0 and before.attempt == finished.attempt:
+        others = [signed for signed in self.log.all_signed_at(finished.round) if signed.head != finished.head]
+        if finished.round > 0 and any(signed.counted == finished.counted for signed in others):
             raise PolicyRefusal(
-                f"{self.name} signed another outcome of round {finished.round}, attempt {finished.attempt}: two "
+                f"{self.name} signed another outcome of round {finished.round}, attempt {finished.counted}: two "
                 f"ballots in one attempt are a fault"
             )
         if self.log.moved_past(finished.round):

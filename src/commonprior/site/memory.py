@@ -17,12 +17,15 @@ NO_ATTEMPT = NO_ROUND = -1
 
 
 class Finished(NamedTuple):
-    """A round that a site agreed to: `head` is the hash of its entry, `prior` of the prior that came of it."""
+    """A round that a site agreed to: `head` is the hash of its entry, `prior` of the prior that came of it, `counted`
+    the attempt that its ballot names, which of public deltas is the contract's.
+    """
 
     round: int
     head: bytes
     prior: bytes
     attempt: int = 0
+    counted: int = 0
 
 
 class SiteLog:
@@ -89,8 +92,15 @@ class SiteLog:
 
     def finished_at(self, round_: int) -> Finished | None:
         """Return what the site agreed to last for a round, if it did."""
-        lines = self._of("finished", round_)
-        return Finished(round_, lines[-1]["head"], lines[-1]["prior"], lines[-1]["attempt"]) if lines else None
+        signed = self.all_signed_at(round_)
+        return signed[-1] if signed else None
+
+    def all_signed_at(self, round_: int) -> list[Finished]:
+        """Return everything that the site ever agreed to for a round."""
+        return [
+            Finished(round_, line["head"], line["prior"], line["attempt"], line.get("counted", line["attempt"]))
+            for line in self._of("finished", round_)
+        ]
 
     def moved_past(self, round_: int) -> bool:
         """Say whether the site has gone on from a round: then it never takes it up again."""
