@@ -65,7 +65,8 @@ def test_the_parts_of_a_group_give_its_sum_again(grouped):
     attempt = grouped()
     done = attempt.finish()
     for group, total, parts in zip(groups_of(attempt.session, THREE.grouping, done.draw), done.value, done.parts):
-        *words, opened = decode(parts)
+        inner = decode(parts)
+        words, opened = inner[:3], inner[-1]  # three sites' vectors, what they announced, what was opened
         again = unmask(group.session, dict(enumerate(words)), Secrets.decode(opened))
         np.testing.assert_array_equal(group.session.encoding.from_words(again), total)
 

@@ -232,7 +232,10 @@ def decode_again(session: Session, terms: Terms, parts: Sequence[bytes]) -> np.n
         if opened.phase != "sums" or opened.sender not in terms.seats or share is None:
             raise ProtocolError(f"a {opened.phase} frame of seat {opened.sender} in the place of an aggregator's sum")
         shares[opened.sender] = share
-    decoded = decode(shares, terms.degree) if len(shares) > terms.degree + 1 else None
+    least = max(terms.degree + 2, len(terms.seats) - session.dropouts)
+    if len(shares) < least:  # fewer could be chosen until they fit a sum of somebody's liking
+        raise ProtocolError(f"the answers of {len(shares)} aggregators, expected at least {least}")
+    decoded = decode(shares, terms.degree)
     if decoded is None:
         raise ProtocolError(f"the answers of {len(shares)} aggregators do not lie on one polynomial")
     return from_field(decoded.value)

@@ -184,5 +184,9 @@ class MaskedCoordinator(PhasedCoordinator):
             tuple(self._commitments.values()),
             self._agreement.statement,
             tuple(self._signatures.items()),
-            (*self._sealed.values(), secrets.encode()),
+            (
+                *self._sealed.values(),
+                *(keys.frame for seat, keys in self._keys.items() if seat in opened),
+                secrets.encode(),
+            ),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from commonprior.canonical import Value, decode, encode
 from commonprior.errors import MalformedMessage, ProtocolError
-from commonprior.session import Seat, Session
+from commonprior.frame import open_frame
+from commonprior.session import COORDINATOR, Seat, Session
+from commonprior.sums._keys import commit_seed, matches_mask_key
 from commonprior.sums._masks import MaskStream, add_streams, pair_stream, self_stream
+from commonprior.sums._messages import PublicKeys, read_public_keys
 
 
 class Secrets(NamedTuple):
@@ -42,17 +45,55 @@ class Secrets(NamedTuple):
         raise MalformedMessage("expected opened secrets: seeds, dropped, mask_keys, peers")
 
 
-def unmask_again(session: Session, sealed: Mapping[Seat, bytes], opened: bytes) -> np.ndarray:
-    """Return the sum [d] int64 from what was kept of it; raise `ProtocolError` where it does not fit together."""
+def unmask_again(
+    session: Session, sealed: Mapping[Seat, bytes], opened: bytes, announced: Mapping[Seat, PublicKeys] | None = None
+) -> np.ndarray:
+    """Return the sum [d] int64 from what was kept of it; raise `ProtocolError` where it does not fit together.
+
+    `announced` are the keys and seed commitments that sites signed in this session, where they were kept: then a seed
+    or a key that its site did not announce is refused.
+    """
     secrets, size = Secrets.decode(opened), session.length * session.encoding.width
+    seats = {*secrets.seeds, *secrets.dropped}
+    if seats - set(range(len(session.roster))) or seats != secrets.mask_keys.keys():
+        raise ProtocolError("the opened secrets are not of sites of the roster, each with its public key")
+    if secrets.dropped.keys() & sealed.keys():
+        raise ProtocolError(f"keys of seats {sorted(secrets.dropped.keys() & sealed.keys())} are opened, who survive")
     if any(len(words) != size for words in sealed.values()):
         raise ProtocolError(f"expected masked vectors of {size} bytes")
     if secrets.seeds.keys() != sealed.keys():
         raise ProtocolError(f"seeds of seats {sorted(secrets.seeds)} are opened, expected {sorted(sealed)}")
     try:
+        for seat, key in secrets.dropped.items():
+            if not matches_mask_key(secrets.mask_keys[seat], key):
+                raise ProtocolError(f"the key that is opened for seat {seat} is not the one of its public key")
+        if announced is not None:
+            _check_announced(session, secrets, announced)
         return session.encoding.from_words(unmask(session, sealed, secrets))
     except (KeyError, ValueError) as error:
         raise ProtocolError(f"the opened keys do not fit together: {error}") from None
+
+
+def read_announced(session: Session, frames: Sequence[bytes]) -> dict[Seat, PublicKeys]:
+    """Return what sites announced, from the frames that they signed in this session."""
+    out: dict[Seat, PublicKeys] = {}
+    for data in frames:
+        frame = open_frame(data, session, COORDINATOR)
+        if frame.phase != "keys" or frame.sender in out:
+            raise ProtocolError(f"a {frame.phase} frame of seat {frame.sender} in the place of its keys")
+        out[frame.sender] = read_public_keys(frame.body)
+    return out
+
+
+def _check_announced(session: Session, secrets: Secrets, announced: Mapping[Seat, PublicKeys]) -> None:
+    if announced.keys() != secrets.mask_keys.keys():
+        raise ProtocolError(f"announcements of seats {sorted(announced)}, expected {sorted(secrets.mask_keys)}")
+    for seat, public in announced.items():
+        seed = secrets.seeds.get(seat)
+        if secrets.mask_keys[seat] != public.mask or (
+            seed is not None and commit_seed(session, seat, seed) != public.commitment
+        ):
+            raise ProtocolError(f"what is opened of seat {seat} is not what it announced")
 
 
 def unmask(session: Session, sealed: Mapping[Seat, bytes], secrets: Secrets) -> np.ndarray:

@@ -14,7 +14,8 @@ every share, so that whoever breaks the protocol is named where that can be prov
 
 The coordinator learns the sum over the survivors, and nothing else as long as fewer than 2·threshold - n sites
 collude with it. What the sum itself gives away only a mechanism's noise can hide. `Aggregate.parts` are the survivors'
-masked vectors in order, then what was opened (`_unmask.Secrets`): whoever has them can recompute the sum.
+masked vectors in order, the signed frames in which the sites of the sum and those that dropped out announced their
+keys, then what was opened (`_unmask.Secrets`): whoever has them can recompute the sum.
 
 Above 50 sites the phases stay, and each site has as many neighbours as the session's dropouts and colluders need: some
 130 of 1,000 for a tenth of each (`_fleet_terms`: how many; `_graph`: how they are drawn, and why that cannot be ground;
@@ -48,7 +49,7 @@ from commonprior.sums._fleet_party import FleetParty
 from commonprior.sums._fleet_terms import terms_of, unsigned
 from commonprior.sums._masked_coordinator import MaskedCoordinator
 from commonprior.sums._masked_party import MaskedParty
-from commonprior.sums._unmask import unmask_again
+from commonprior.sums._unmask import read_announced, unmask_again
 
 
 @final
@@ -115,10 +116,13 @@ class Masked(SecureSum):
     ) -> np.ndarray:
         """Return the sum [d] from the masked vectors, which were committed to, and the opened seeds and keys."""
         count, fleet = len(commitments), terms_of(session, self.neighbours) is not None
-        if len(parts) != count + 1 + fleet:
-            raise ProtocolError(f"{len(parts)} parts of a masked sum of {count} sites, expected {count + 1 + fleet}")
         if not fleet:
-            return unmask_again(session, require_committed(commitments, parts[:count]), parts[count])
+            if len(parts) < count + 1:
+                raise ProtocolError(f"{len(parts)} parts of a masked sum of {count} sites")
+            announced = read_announced(session, parts[count:-1])
+            return unmask_again(session, require_committed(commitments, parts[:count]), parts[-1], announced)
+        if len(parts) != count + 2:
+            raise ProtocolError(f"{len(parts)} parts of a masked sum of {count} sites, expected {count + 2}")
         sealed = dict(zip(commitments, parts[:count], strict=True))
         expected = commit_words(parts[-1], {seat: hashlib.sha256(words).digest() for seat, words in sealed.items()})
         wrong = [seat for seat in commitments if expected[seat] != commitments[seat]]
