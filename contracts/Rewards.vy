@@ -12,6 +12,10 @@ from ethereum.ercs import IERC20
 
 interface Rounds:
     def seals(key: bytes32) -> bytes32: view
+    def registry() -> address: view
+
+interface Registry:
+    def head(run: bytes32) -> (uint256, bytes32, address): view
 
 CONTRIBUTORS: constant(uint256) = 256
 MOST: constant(uint256) = 64
@@ -52,11 +56,16 @@ def __init__(rounds_: Rounds, disputes_: address, token_: IERC20):
 def fund(run: bytes32, amount: uint256, per_round: uint256):
     """
     @notice Put an amount into a run's pot. Each round may pay at most what a funder says who puts in as much at once:
-        the largest so far counts, so that nobody can set it for others with next to nothing.
+        the largest so far counts, so that nobody can set it for others with next to nothing. It counts for rounds that
+        are over too, so whoever raises it pays for them, or could fetch with it what others put in.
     """
     assert amount > 0, "W: amount"
     if per_round > self.per_round[run]:
-        assert per_round <= amount and per_round < 2**128, "W: per round"
+        done: uint256 = 0
+        prior: bytes32 = empty(bytes32)
+        proposer: address = empty(address)
+        done, prior, proposer = staticcall Registry(staticcall rounds.registry()).head(run)
+        assert per_round < 2**128 and per_round * (done + 1) <= amount, "W: per round"
         self.per_round[run] = per_round
     assert self.per_round[run] > 0, "W: per round"
     self.pots[run] += amount

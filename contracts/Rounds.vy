@@ -158,6 +158,7 @@ def begin(
     """
     @notice Begin the run whose opening record `entry` is; the run's name is that record's hash.
     """
+    assert msg.sender == tx.origin, "R: origin"  # an audit reads the record from the transaction itself
     run: bytes32 = sha256(entry)
     assert terms.mode <= OPTIMISTIC, "R: mode"
     if terms.mode != HIDDEN:
@@ -181,6 +182,7 @@ def record(
     """
     @notice Hidden deltas: enter the next round. The record holds the roster's commitments and the sum's hash.
     """
+    assert msg.sender == tx.origin, "R: origin"  # an audit reads the record from the transaction itself
     number: uint256 = 0
     base: bytes32 = empty(bytes32)
     proposer: address = empty(address)
@@ -313,6 +315,7 @@ def finalise(
     @param salts Of all contributors where vectors are large, else of those that no page has added, as `deltas`.
     @param scores A row for each signature, a byte for each contributor.
     """
+    assert msg.sender == tx.origin, "R: origin"  # an audit reads the record from the transaction itself
     now: Current = self._current_of(run)
     terms: Terms = self._terms_of(run)
     key: bytes32 = self._key(run, now.round, now.attempt)

@@ -234,3 +234,24 @@ def test_every_movement_of_the_token_is_guarded():
         moving = [f for f in functions if "extcall token." in f and "@external" in f]
         assert moving
         assert all("@nonreentrant" in f for f in moving)
+
+
+def test_attack_whoever_raises_what_a_round_pays_takes_the_pot():
+    """It counts for rounds that are over too: whoever raises it pays for them."""
+    made = consortium(3)
+    fund(made, 10 * PER_ROUND)
+    rounds = [scored_round(made, [[200] * 3] * 3) for _ in range(2)]
+    with refused("W: per round"):
+        fund(made, 5 * PER_ROUND, 5 * PER_ROUND, who=2)
+    before = made.read("Token", "balanceOf", made.members[2].address)
+    fund(made, 15 * PER_ROUND, 5 * PER_ROUND, who=2)  # two rounds that are over, and one more
+    for attempt, seal in rounds:
+        claim(made, attempt, made.members[2], seal)
+    assert made.read("Token", "balanceOf", made.members[2].address) < before
+
+
+def test_a_pot_is_filled_for_a_run_that_has_begun():
+    made = consortium(3, None)
+    made.write(made.members[0], "Token", "approve", made.contracts.address("Rewards"), POT)
+    with refused("G: unknown"):
+        made.write(made.members[0], "Rewards", "fund", word("a run"), POT, PER_ROUND)

@@ -7,8 +7,10 @@ import pytest
 from commonprior.errors import JournalError, LedgerError
 from commonprior.identity import Identity
 from commonprior.ledger.client import Terms, commitment, names_of
+from commonprior.ledger.contract import artefact
 from commonprior.ledger.onchain import check_means, entered
 from commonprior.ledger.public import Update, chosen, in_order, lanes_of, mean_of
+from commonprior.ledger.transaction import address_made
 
 from ._consortium import (
     BOND,
@@ -358,3 +360,27 @@ def test_updates_that_came_in_pages_are_read_back_from_the_chain_and_averaged_ag
     swapped = (found[1].deltas[1], *found[1].deltas[1:])
     with pytest.raises(JournalError, match="round 1: the contract's mean is not that of the updates"):
         check_means(made.contracts, made.run, [found[0], found[1]._replace(deltas=swapped)])
+
+
+def forwarder(target):
+    """The code that makes a contract which hands every call on to another one."""
+    code = bytes.fromhex("365f5f375f5f365f5f73") + target + bytes.fromhex("5af13d5f5f3e602a573d5ffd5b3d5ff3")
+    return bytes([0x60, len(code)]) + bytes.fromhex("8060095f395ff3") + code
+
+
+@pytest.mark.parametrize(("function", "values"), [
+    ("begin", (ZERO, ZERO, ZERO, b"entry", (0,) * 7, "0x" + "00" * 20, [])),
+    ("record", (ZERO, 0, ZERO, b"entry", [])),
+    ("finalise", (ZERO, ZERO, b"entry", (ZERO, 0, 0, []), [], [], [], [], 0, ZERO, [], [])),
+])  # fmt: skip
+def test_attack_a_record_that_comes_by_way_of_another_contract_is_refused(function, values):
+    """Its bytes would be in no transaction that an audit looks at."""
+    made = consortium(3)
+    someone, chain = identity("someone"), made.contracts.chain
+    where = address_made(someone.address, chain.nonce(someone.address))
+    chain.send(someone, None, forwarder(made.contracts.address("Rounds")))
+    data = artefact("Rounds").functions[function].encode(values)
+    with refused("R: origin"):
+        chain.send(someone, where, data)
+    with pytest.raises(LedgerError, match="^R: (?!origin)|^Q: |^G: |no reason|gave"):
+        chain.send(someone, made.contracts.address("Rounds"), data)

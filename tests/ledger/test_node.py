@@ -67,7 +67,7 @@ def test_a_node_that_is_killed_comes_back_and_the_same_command_goes_on(train, co
         named = re.search(r"--contracts (\S+) --opening (\S+)", out)
         run = tmp_path / "runs" / "over"
         site = sorted(file.name for file in (run / "sites").iterdir())[0]
-        assert command("rewards", run, "--fund", "30", "--per-round", "8", "--site", site)[0] == 0
+        assert command("rewards", run, "--fund", "40", "--per-round", "8", "--site", site)[0] == 0
         code, out, err = command("rewards", run, "--claim", "--site", site)
         assert (code, err) == (0, "")
         assert f"{site}: 6.000000 credits for 3 rounds" in out
@@ -81,7 +81,7 @@ def test_a_node_that_is_killed_comes_back_and_the_same_command_goes_on(train, co
         unknown = command(*alone[:-1], "11" * 32)[2]
     folder, chain = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("folder", "node"))
     assert chain == {**folder, "recomputed": 0, "resummed": 0}
-    assert (chain["funded"], chain["paid"]) == (30_000_000, 6_000_000)
+    assert (chain["funded"], chain["paid"]) == (40_000_000, 6_000_000)
     assert (chain["entered"], folder["recomputed"]) == (ROUNDS, ROUNDS)
     assert "is not in the roster: signed anew by others" in stranger
     assert "holds no run 1111" in unknown

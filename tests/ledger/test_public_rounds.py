@@ -451,7 +451,7 @@ def test_what_is_accepted_is_paid_for_and_what_is_not_is_not(with_a_liar):
     training = with_a_liar(3)
     place, run = place_of(training)
     contracts, opening = Contracts(chain_of(training), place.addresses), training.coordinator._journal.opening
-    fund(contracts, run, training.agents[0].identity, 30 * CREDIT, 8 * CREDIT)
+    fund(contracts, run, training.agents[0].identity, 40 * CREDIT, 8 * CREDIT)
     rounds = payouts(contracts, opening)
     assert [len(p.contributors) for p in rounds] == [8, 8, 7]
     for payout, entry in zip(rounds, training.coordinator._journal.entries[1:], strict=True):
@@ -464,6 +464,6 @@ def test_what_is_accepted_is_paid_for_and_what_is_not_is_not(with_a_liar):
             paid = contracts.read("Token", "balanceOf", agent.identity.address) - before
             assert paid == shares.get(agent.identity.address, 0)
     verdict = audit(training.run.path)
-    assert (verdict.funded, verdict.paid) == (30 * CREDIT, sum(sum(p.shares(8 * CREDIT).values()) for p in rounds))
+    assert (verdict.funded, verdict.paid) == (40 * CREDIT, sum(sum(p.shares(8 * CREDIT).values()) for p in rounds))
     with pytest.raises(LedgerError, match="W: not a contributor"):
         rounds[0].claim(contracts, run, training.agents[3].identity)

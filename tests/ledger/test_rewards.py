@@ -7,7 +7,8 @@ import pytest
 
 from commonprior.errors import JournalError
 from commonprior.ledger.audit import audit
-from commonprior.ledger.rewards import Payout
+from commonprior.ledger.rewards import Account, Payout
+from commonprior.rewarding import _due
 
 
 @pytest.fixture
@@ -44,15 +45,16 @@ def test_hidden_deltas_pay_all_who_signed_alike(command, run, sites, tmp_path):
     assert "rewards  hold: 6.000000 credits for 12 claims, of 30.000000 put in" in command("audit", run)[1]
 
 
-def test_a_pot_that_is_too_empty_is_not_asked(command, run, sites, tmp_path):
-    """A claim of less than is due would use the claim up; when the pot is filled again, it pays."""
-    shown(command, run, tmp_path, "--fund", "2.3", "--per-round", "2", "--site", sites[0])
-    _, paid = shown(command, run, tmp_path, "--claim")
-    assert (paid["claimed"], [s["claimed"] for s in paid["sites"]]) == (2_000_000, [1_500_000, 500_000, 0, 0])
-    shown(command, run, tmp_path, "--fund", "9", "--per-round", "2", "--site", sites[0])
-    _, paid = shown(command, run, tmp_path, "--claim")
-    assert [s["claimed"] for s in paid["sites"]] == [1_500_000] * 4
-    assert audit(run).paid == 6_000_000
+def test_a_pot_that_is_too_empty_is_not_asked():
+    """A claim of less than is due would use the claim up."""
+    voters = tuple(bytes([n]) * 20 for n in range(4))
+    rounds = [Payout(number, 0, voters) for number in (1, 2, 3)]
+    pot = Account(2_000_000, 2_300_000, {})
+    assert _due(rounds, voters[0], pot) == rounds
+    pot.claimed.update({(voters[0], number): 500_000 for number in (1, 2, 3)})
+    assert _due(rounds, voters[0], pot) == []
+    assert _due(rounds, voters[1], pot) == rounds[:1]
+    assert _due(rounds, bytes(20), pot) == []
 
 
 def test_a_claim_that_was_not_earned_is_found(command, run, sites, tmp_path, monkeypatch):

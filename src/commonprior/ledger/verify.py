@@ -829,10 +829,10 @@ _CODE = {
     "Quorum": (8646, "259a564920f631bdc66b02d0115b3aaa74f5c825d5a217cee1d63ca81397d002",
                "uint256,address[],address,address,address,uint256,uint256"),
     "Registry": (1764, "cb3eb801fae28b6580018519e7d0a84590a08e3e9777fa462f94e5ae942e5953", "address"),
-    "Rounds": (22314, "6e3afa6e0ddf77dbac2d17f32d8d955681d36f14c801dfe03c4ce2194a26efe7", "address,address,address"),
+    "Rounds": (22719, "db1b51d0a2d0bc0818d1b5eae10a9b486f58587ffb7c52ec3067854662a3c494", "address,address,address"),
     "Disputes": (16903, "cd85a9096fcb7d65b6f0876ebdbe48d4aba67252fa8ef5b189dba4ee84e24e53",
                  "address,address,address,address,uint256,uint256,uint256"),
-    "Rewards": (4511, "664dc15dd858eddd90f8d179281c7ca3d72ed635cd4e35622e6b19ad4af26b78", "address,address,address"),
+    "Rewards": (4749, "c5178c976990e9ea0c3c31e45d48211ae6986841baf0274141883fc849669446", "address,address,address"),
 }  # fmt: skip
 """The contracts in the order in which they are made: their code's size and SHA-256, and what they are made with."""
 
