@@ -35,6 +35,16 @@ class AppendLog:
     def __len__(self) -> int:
         return len(self._records)
 
+    def set_aside(self, path: Path) -> None:
+        """Move the last record to another such file: it is on the disk there before it is gone here."""
+        last = self._records[-1]
+        AppendLog(path).append(decode(last))
+        self._size -= _LENGTH + len(last)
+        with self._path.open("r+b") as file:
+            file.truncate(self._size)
+            os.fsync(file.fileno())
+        self._records.pop()
+
     def append(self, record: Value) -> bytes:
         """Write one record and wait until the disk has it; return its bytes.
 

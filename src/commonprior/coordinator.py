@@ -107,7 +107,8 @@ class Coordinator:
         if self._journal.opening is None:
             self._enrol(engine, family, first)
             return
-        self._catch_up()
+        if self._book is not None:
+            self._book.catch_up(self._journal)  # what came too late is set aside here, and tried anew below
         last = self._journal.last_round
         named = last.prior if last else self._journal.opening.prior
         self._prior = load_prior(self._run.checkpoint(last.round if last else 0))
@@ -154,8 +155,9 @@ class Coordinator:
 
     def _catch_up(self) -> None:
         """Enter in the ledger what the journal holds and the ledger does not yet."""
-        if self._book is not None:
-            self._book.catch_up(self._journal)
+        if self._book is not None and not self._book.catch_up(self._journal):
+            raise RunError("members had opened another attempt before the ledger was told of the last round, which is "
+                           "set aside; run the same command again: that round is tried anew")  # fmt: skip
 
     def step(self, engine: Engine) -> None:
         """Run the next round, in as many attempts as the schedule allows."""

@@ -2,6 +2,7 @@
 
 recipe.toml              the recipe, every default written out
 journal.cbor             the record that `commonprior audit` verifies
+journal.aside.cbor       a record that the ledger was told of too late, if there was one
 chain.cbor               the blocks of an embedded ledger
 prior.safetensors        the prior, once the run is finished
 checkpoints/             the priors of the last two rounds, and those that may be gone back to

@@ -7,11 +7,13 @@ import pytest
 from eth_abi.abi import encode
 
 from commonprior import publicround
+from commonprior.appendlog import AppendLog
 from commonprior.canonical import decode
 from commonprior.canonical import encode as pack
+from commonprior.coordinator import Coordinator
 from commonprior.defence.layers import Layers
 from commonprior.defence.said import MOST_GAIN
-from commonprior.errors import JournalError, LedgerError, ProtocolError
+from commonprior.errors import JournalError, LedgerError, ProtocolError, RunError
 from commonprior.ledger import public as chain_side
 from commonprior.ledger.audit import audit, audit_chain
 from commonprior.ledger.book import ChainStage
@@ -194,6 +196,34 @@ def test_attack_a_member_opens_an_attempt_while_the_coordinator_rests(public_rec
     training.coordinator.step(training.engine)
     assert audit(training.run.path).rounds == 2
     assert audit_chain(chain_of(training), place.addresses, run).rounds == 2
+
+
+def test_a_round_that_the_ledger_was_told_of_too_late_is_tried_anew(public_recipe, run_of, monkeypatch):
+    """The coordinator is killed before the chain is told, and rests until a member opens the next attempt."""
+    training = run_of(public_recipe(tasks=Sinusoid(sites=6)))
+    training.coordinator.step(training.engine)
+    with monkeypatch.context() as killed:
+        killed.setattr(Coordinator, "_catch_up", lambda self: None)
+        training.coordinator.step(training.engine)
+    late = training.coordinator._journal.last_record
+    place, run = place_of(training)
+    contracts = Contracts(chain_of(training), place.addresses)
+    chain_of(training).wait(contracts.current(run).opened + 4 * sum(place.terms[2:5]))
+    PublicRounds(contracts, run).open(training.agents[2].identity)
+    again = run_of(training.recipe)
+    assert again.coordinator.rounds_done == 1
+    assert [bytes(r) for r in AppendLog(again.run.path / "journal.aside.cbor")] == [late]
+    again.coordinator.step(again.engine)
+    verdict = audit(again.run.path)
+    assert (verdict.rounds, verdict.recomputed, verdict.entered) == (2, 2, 2)
+    assert again.coordinator._journal.last_record != late
+
+
+def test_in_one_process_it_is_a_sentence(public_recipe, run_of, monkeypatch):
+    training = run_of(public_recipe())
+    monkeypatch.setattr(training.coordinator._book, "catch_up", lambda journal: False)
+    with pytest.raises(RunError, match="run the same command again: that round is tried anew"):
+        training.coordinator.step(training.engine)
 
 
 def test_attack_a_folder_whose_updates_are_not_those_on_the_chain(public_recipe, run_of, monkeypatch):

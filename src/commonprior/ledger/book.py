@@ -15,11 +15,11 @@ from commonprior.appendlog import write_whole
 from commonprior.ballot import Place
 from commonprior.canonical import digest
 from commonprior.defence.layers import Layers
-from commonprior.entry import Opening, Round, family_of, read_ballots, read_entry, read_record
+from commonprior.entry import Opening, Round, family_of, read_ballots, read_entry, read_record, round_ballot
 from commonprior.errors import LedgerError, ProtocolError, RecipeError
 from commonprior.identity import Identity
 from commonprior.ledger import Chain
-from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms
+from commonprior.ledger.client import MOST_BALLOTS, MOST_MEMBERS, Contracts, Rules, Signed, Terms, valid
 from commonprior.ledger.contract import artefact
 from commonprior.ledger.embedded import Embedded
 from commonprior.ledger.journal import Journal
@@ -115,12 +115,16 @@ class Book:
         block = self._chain.head().hash if place.kind == "embedded" else b""
         return Poll(place, digest(opening.encode()), block)
 
-    def catch_up(self, journal: Journal) -> None:
-        """Enter what the journal holds and the contracts do not; refuse a journal that is behind them."""
+    def catch_up(self, journal: Journal) -> bool:
+        """Enter what the journal holds and the contracts do not; refuse a journal that is behind them.
+
+        False where the last record came too late: members had opened another attempt, as they may when a coordinator
+        rests for long. It is set aside; the round is to be tried again.
+        """
         opening = journal.opening
         poll = self.poll(opening) if opening is not None else None
         if opening is None or poll is None:
-            return
+            return True
         place, run, records = poll.place, poll.run, journal.records
         contracts = Contracts(self._chain, place.addresses)
         standing = contracts.standing(run)
@@ -147,12 +151,18 @@ class Book:
             else:
                 published = read_published(self._run.sum_of(entry.round).read_bytes(), place, self._layers, None)
                 ballots = {who: (published.row, signature) for who, signature in votes}
+                current = contracts.current(run)
+                vote = round_ballot(run, entry, current.attempt, published.subject, published.row)
+                if current.round == entry.round and not valid(vote, place.counter, votes):
+                    journal.set_aside()
+                    return False
                 stage = self.stage(opening)
                 stage.close_commitments()
                 stage.close_reveals(len(published.updates))
                 PublicRounds(contracts, run).finalise(
                     self._coordinator, published.updates, published.taken, entry.prior, data, ballots
                 )
+        return True
 
     def _with_votes(self, contracts: Contracts, votes: Signed) -> Signed:
         """Return the ballots of those who still have a vote: a member may leave in the middle of a run."""

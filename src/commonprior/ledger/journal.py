@@ -22,6 +22,11 @@ class Journal:
         """Write a record and wait until the disk has it."""
         self._log.append(make_record(entry.encode(), signatures, ballots))
 
+    def set_aside(self) -> None:
+        """Take the last record away, into a file beside the journal: no ledger will take it any more."""
+        self._log.set_aside(self._path.with_suffix(".aside.cbor"))
+        self._read = []
+
     @property
     def entries(self) -> list[Entry]:
         """Every entry, in order."""
