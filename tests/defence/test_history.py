@@ -48,19 +48,19 @@ def test_anything_else_is_refused(change):
 @given(st.lists(st.floats(allow_nan=True), min_size=1, max_size=5), st.floats(allow_nan=True))
 def test_whatever_a_site_finds_can_be_written_and_what_is_no_number_is_the_worst(gains, loss):
     said = said_of(gains, loss)
-    assert read_said(decode(encode([list(said.gains), said.loss])), len(gains)) == said
+    assert read_said(decode(encode([list(said.gains), said.loss, said.signature])), len(gains)) == said
     if math.isnan(loss) or loss == math.inf:
         assert said.loss == MOST_GAIN
     assert all(kept == -MOST_GAIN for kept, gain in zip(said.gains, gains) if math.isnan(gain))
 
 
 @pytest.mark.parametrize("value", [
-    None, [], [[1.0]], [[1.0, 2.0], 1.0], [[1.0], 2 * MOST_GAIN], [[2 * MOST_GAIN], 1.0], [[math.nan], 1.0],
-    [[1.0], math.nan], [[1], 1.0], [[1.0], 1], [[1.0], 1.0, 1.0], [1.0, 1.0],
+    None, [], [[1.0]], [[1.0, 2.0], 1.0, b""], [[1.0], 2 * MOST_GAIN, b""], [[2 * MOST_GAIN], 1.0, b""],
+    [[math.nan], 1.0, b""], [[1.0], math.nan, b""], [[1], 1.0, b""], [[1.0], 1, b""], [[1.0], 1.0, 1.0], [1.0, 1.0, b""],
 ])  # fmt: skip
 def test_an_opinion_that_is_none_is_refused(value):
-    assert read_said([[1.0], 1.0], 1) == Said((1.0,), 1.0)
-    with pytest.raises(MalformedMessage, match="expected an opinion: 1 numbers, and a loss"):
+    assert read_said([[1.0], 1.0, b"s"], 1) == Said((1.0,), 1.0, b"s")
+    with pytest.raises(MalformedMessage, match="expected an opinion: 1 numbers, a loss and a signature"):
         read_said(value, 1)
 
 
