@@ -56,7 +56,8 @@ def test_whatever_a_site_finds_can_be_written_and_what_is_no_number_is_the_worst
 
 @pytest.mark.parametrize("value", [
     None, [], [[1.0]], [[1.0, 2.0], 1.0, b""], [[1.0], 2 * MOST_GAIN, b""], [[2 * MOST_GAIN], 1.0, b""],
-    [[math.nan], 1.0, b""], [[1.0], math.nan, b""], [[1], 1.0, b""], [[1.0], 1, b""], [[1.0], 1.0, 1.0], [1.0, 1.0, b""],
+    [[math.nan], 1.0, b""], [[1.0], math.nan, b""], [[1], 1.0, b""], [[1.0], 1, b""], [[1.0], 1.0, 1.0],
+    [1.0, 1.0, b""],
 ])  # fmt: skip
 def test_an_opinion_that_is_none_is_refused(value):
     assert read_said([[1.0], 1.0, b"s"], 1) == Said((1.0,), 1.0, b"s")
