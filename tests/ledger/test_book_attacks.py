@@ -281,7 +281,7 @@ def test_attack_extra_members_succeeds_where_sites_do_not_count_them(make_recipe
         lambda book, p: dataclasses.replace(p, addresses=deployed(book, [*p.accounts, *accounts]).addresses),
     )
     monkeypatch.setattr(ChainRegistry, "check", lambda self, place: None)
-    monkeypatch.setattr(Book, "catch_up", lambda self, journal: None)
+    monkeypatch.setattr(Book, "catch_up", lambda self, journal: True)
     training = run_of(make_recipe())
     opening, place = Journal(training.run.journal).opening, place_of(training)
     contracts, data = Contracts(training.coordinator._book._chain, place.addresses), opening.encode()
