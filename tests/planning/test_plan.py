@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -153,22 +152,11 @@ def test_networks_are_cited():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch, command):
     """Run `commonprior plan` in this process, 80 columns wide; return (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["commonprior", "plan", *map(str, arguments)])
-        monkeypatch.setattr(cli.console, "_width", 80)
-        monkeypatch.delenv("COMMONPRIOR_DATA", raising=False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
+    monkeypatch.setattr(cli.console, "_width", 80)
+    monkeypatch.delenv("COMMONPRIOR_DATA", raising=False)
+    return lambda *arguments: command("plan", *arguments)
 
 
 def test_a_plan_without_data_is_complete_and_80_columns_wide(tmp_path, run):
