@@ -344,7 +344,7 @@ class Agent:
         else:
             if digest(total) != entry.sum:
                 raise ProtocolError("the published bytes are not those that the entry names")
-            mean, back, ballot, counted = attempt.publisher.check(session, entry, total)
+            mean, back, ballot, counted = attempt.publisher.check(entry, total)
             count = len(entry.survivors)
             summed = Summed((mean.astype(np.int64) * count)[None], attempt.release, (count,))
         new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)

@@ -116,7 +116,7 @@ class Publisher:
             raise ProtocolError("asked for an opinion on other updates than before")
         return [list(self._said.gains), self._said.loss, self._said.signature]
 
-    def check(self, session: Session, entry: Round, data: bytes) -> Checked:
+    def check(self, entry: Round, data: bytes) -> Checked:
         """Return what this site may sign, if the published bytes lead to this entry."""
         published = self._read(data, True)
         if published.said.get(self.seat) not in (None, self._said):
@@ -125,5 +125,5 @@ class Publisher:
             raise MalformedMessage("the entry does not name those whom the published updates lead to")
         attempt = self._same_attempt()
         ballot = round_ballot(self.run, entry, attempt, published.subject, published.row)
-        back = published.back(session.round, session.base, self.layers)
-        return Checked(published.mean[: session.length], back.prior if back is not None else None, ballot, attempt)
+        back = published.back(self.session.round, self.session.base, self.layers)
+        return Checked(published.mean[: self.session.length], back.prior if back is not None else None, ballot, attempt)
