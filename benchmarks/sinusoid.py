@@ -116,8 +116,8 @@ def main() -> None:
         for shots in (5, 10):
             rows += measure(kind, shots, options.scale)
             console.print(f"{kind}, {shots} shots: {rows[-3].value if len(rows) > 2 else rows[-1].unit}")
+            write_rows(options.json, rows)
     print_rows(console, "Sine waves", rows)
-    write_rows(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from commonprior.sums._fleet_messages import (
     write_proposal,
     write_roll,
 )
-from commonprior.sums._fleet_packets import lines_to, open_shares, seal_shares, split_packet
-from commonprior.sums._graph import draw_graph, draw_holders, make_roll, place_of, write_places
+from commonprior.sums._fleet_packets import PACKET_BYTES, lines_to, open_shares, split_packet
+from commonprior.sums._fleet_party import FleetParty
+from commonprior.sums._graph import draw_graph, draw_holders, make_roll, place_of, place_statement, write_places
 from commonprior.sums._keys import draw
-from commonprior.sums._packets import Shares
 from commonprior.sums._shamir import join, weights
 
 VICTIM = 0
@@ -37,6 +37,10 @@ def roll_of(session, places):
     return make_roll(session, sorted(places), write_places(places))
 
 
+def unsigned_roll(session, places, parties):
+    return write_roll(roll_of(session, places), dict.fromkeys(places, bytes(64)), parties)
+
+
 def graph_of(attempt):
     return attempt.coordinator._graph
 
@@ -44,7 +48,7 @@ def graph_of(attempt):
 # A coordinator that grinds the graph.
 
 
-def grind(attempt, tries):
+def grind(attempt, tries, identities):
     """Make rolls with other keys for the colluders until the victim should draw them; then let it, and open it."""
     session, terms = attempt.session, attempt.sum.terms
     attempt.until("shares")
@@ -52,12 +56,13 @@ def grind(attempt, tries):
     for _ in range(tries):
         drawn = {s: (draw(os.urandom), os.urandom(32)) for s in COLLUDERS}
         for s, (secrets, contribution) in drawn.items():
-            committed = commit_contribution(session.hash, s, contribution)
-            keys[s] = Announcement(secrets.public(session, s), committed, b"")
+            public, committed = secrets.public(session, s), commit_contribution(session.hash, s, contribution)
+            statement = place_statement(session, s, place_of(session, s, public, committed))
+            keys[s] = Announcement(public, committed, identities[s].sign(statement))
         roll = roll_of(session, {s: place_of(session, s, a.public, a.draw) for s, a in keys.items()})
         if set(COLLUDERS) <= set(draw_holders(roll.hash, range(12), VICTIM, bytes(32), terms.holders)):
             break
-    request = attempt.request("shares", VICTIM, write_roll(roll, 12))
+    request = attempt.request("shares", VICTIM, write_roll(roll, {s: a.signature for s, a in keys.items()}, 12))
     dealing = read_dealing(attempt.body(attempt.ask(VICTIM, request)), terms.holders)
     holders = draw_holders(roll.hash, range(12), VICTIM, dealing.contribution, terms.holders)
     shares = {}
@@ -68,13 +73,13 @@ def grind(attempt, tries):
     return shares
 
 
-def test_attack_a_ground_graph(fleet):
+def test_attack_a_ground_graph(fleet, identities):
     """Whatever roll it makes, the victim draws three given sites of eleven with 6 %; 2 of 20 come near it by chance."""
-    opened = [len(grind(fleet(), 400)) == len(COLLUDERS) for _ in range(20)]
+    opened = [len(grind(fleet(), 400, identities)) == len(COLLUDERS) for _ in range(20)]
     assert sum(opened) < 8
 
 
-def test_attack_a_ground_graph_succeeds_where_a_site_adds_nothing_of_its_own(fleet, monkeypatch):
+def test_attack_a_ground_graph_succeeds_where_a_site_adds_nothing_of_its_own(fleet, identities, monkeypatch):
     """As where the coordinator draws the graph, or it follows from the keys: it tries keys until it likes it."""
 
     def weak(tau, seats, seat, contribution, count):
@@ -84,7 +89,7 @@ def test_attack_a_ground_graph_succeeds_where_a_site_adds_nothing_of_its_own(fle
         monkeypatch.setattr(module, "draw_holders", weak)
     monkeypatch.setitem(globals(), "draw_holders", weak)
     attempt = fleet()
-    shares = grind(attempt, 2000)
+    shares = grind(attempt, 2000, identities)
     assert len(shares) == attempt.sum.terms.threshold
     seed = join({s: x.seed for s, x in shares.items()}, weights(shares))
     assert seed == attempt.parties[VICTIM]._state.secrets.seed
@@ -134,40 +139,48 @@ def test_attack_sybils_fill_the_roll(fleet):
     places = {s: roll.place(s) for s in roll.seats}
     own = {s: _graph.Place(os.urandom(32), bytes(32)) for s in range(12, 16)}
     with pytest.raises(ProtocolError, match="roll: seats of 3 bytes|roll: seat 15 is none of 12|seats of"):
-        attempt.ask(
-            VICTIM, attempt.request("shares", VICTIM, write_roll(roll_of(attempt.session, {**places, **own}), 16))
-        )
+        attempt.ask(VICTIM, attempt.request("shares", VICTIM, unsigned_roll(attempt.session, {**places, **own}, 16)))
     few = {s: places[s] for s in range(9)}
     with pytest.raises(ProtocolError, match="keys of 9 sites, expected at least 10"):
-        attempt.ask(VICTIM, attempt.request("shares", VICTIM, write_roll(roll_of(attempt.session, few), 12)))
+        attempt.ask(VICTIM, attempt.request("shares", VICTIM, unsigned_roll(attempt.session, few, 12)))
 
 
-def impersonate(attempt, strip):
-    """Put the coordinator's own keys in the place of everyone's but the victim's, and take its masks off with them."""
+def impersonate(attempt, strip, forged=range(1, 12), most_silent=0):
+    """Put the coordinator's own keys in the place of `forged`, and take the victim's masks off with them.
+
+    Of the victim's holders, forged ones do not deal, up to `most_silent`, and nobody is asked for their signatures.
+    Returns None where chance gave it too few shares. The contributions of the others are known to a coordinator that
+    shows each of them a roll of its own.
+    """
     session, terms = attempt.session, attempt.sum.terms
-    attempt.until("keys")
-    own = read_announcement(attempt.body(attempt.ask(VICTIM, attempt.outbox[VICTIM])))
-    fakes = {s: draw(os.urandom) for s in range(1, 12)}
-    shown = {s: os.urandom(32) for s in fakes}
-    public = {VICTIM: own.public, **{s: secrets.public(session, s) for s, secrets in fakes.items()}}
-    drawn = {VICTIM: own.draw, **{s: commit_contribution(session.hash, s, r) for s, r in shown.items()}}
+    attempt.until("shares")
+    true = {s: read_announcement(attempt.body(frame)) for s, frame in attempt.heard["keys"].items()}
+    fakes = {s: draw(os.urandom) for s in forged}
+    colluders = {s: attempt.parties[s]._state.secrets for s in COLLUDERS if s not in fakes}
+    shown = {s: attempt.parties[s]._state.contribution for s in range(12) if s not in fakes}
+    shown |= {s: os.urandom(32) for s in fakes}
+    public = {s: fakes[s].public(session, s) if s in fakes else a.public for s, a in true.items()}
+    drawn = {s: commit_contribution(session.hash, s, r) for s, r in shown.items()}
     roll = roll_of(session, {s: place_of(session, s, public[s], drawn[s]) for s in public})
-    request = attempt.request("shares", VICTIM, write_roll(roll, 12))
+    signatures = {s: bytes(64) if s in fakes else a.signature for s, a in true.items()}
+    request = attempt.request("shares", VICTIM, write_roll(roll, signatures, 12))
     dealing = read_dealing(attempt.body(attempt.ask(VICTIM, request)), terms.holders)
-    shown[VICTIM] = dealing.contribution
-    graph = draw_graph(session, roll, shown, terms.holders)
-    lines = {s: lines_to(session, roll, f.channel, s, VICTIM) for s, f in fakes.items()}
-    holders = graph.holders_of(VICTIM)
+    known = {s: lines_to(session, roll, own.channel, s, VICTIM) for s, own in (fakes | colluders).items()}
+    holders = draw_holders(roll.hash, roll.seats, VICTIM, dealing.contribution, terms.holders)
     shares = {
-        s: open_shares(session, lines[s].back, VICTIM, s, packet)
+        s: open_shares(session, known[s].back, VICTIM, s, packet)
         for s, packet in zip(holders, dealing.packets, strict=True)
+        if s in known
     }
-    junk, near = Shares(bytes(33), bytes(33)), graph.neighbours_of(VICTIM)
+    silent = [s for s in holders if s in fakes and most_silent]
+    if len(shares) < terms.threshold or len(silent) > most_silent:
+        return None
+    graph = draw_graph(session, roll, {s: r for s, r in shown.items() if s not in silent}, terms.holders)
+    near, junk = graph.neighbours_of(VICTIM), os.urandom(PACKET_BYTES)
     delivery = Delivery(
-        shown,
+        {s: shown[s] for s in graph.dealers},
         tuple((public[s].mask, public[s].commitment) for s in near),
-        tuple(bytes(64) for _ in holders),
-        tuple(split_packet(seal_shares(session, lines[s].out, s, VICTIM, junk)) for s in graph.held_by(VICTIM)),
+        tuple(split_packet(junk) for _ in graph.held_by(VICTIM)),
     )
     answer = attempt.ask(VICTIM, attempt.request("masked", VICTIM, write_delivery(delivery, 12)))
     seeds, keys = ({s: getattr(x, kind) for s, x in shares.items()} for kind in ("seed", "key"))
@@ -175,15 +188,46 @@ def impersonate(attempt, strip):
 
 
 def test_attack_sybils_fill_the_neighbourhood(fleet, strip):
-    """It gets the shares, before their holders' keys are checked, and never a vector."""
+    """Nothing is dealt to a holder that did not sign; no other roll is looked at, until a draw avoids the forged."""
+    attempt = fleet()
     with pytest.raises(ProtocolError, match="did not sign its place in the roll"):
-        impersonate(fleet(), strip)
+        impersonate(attempt, strip)
+    with pytest.raises(ProtocolError, match="seat 0 has left this attempt and answers nothing more"):
+        attempt.ask(VICTIM, attempt.outbox[VICTIM])
 
 
 def test_attack_sybils_fill_the_neighbourhood_succeeds_where_signatures_are_not_checked(fleet, strip, monkeypatch):
     monkeypatch.setattr("commonprior.sums._fleet_party.verify", lambda key, signature, message: True)
     attempt = fleet()
     np.testing.assert_array_equal(impersonate(attempt, strip), attempt.vectors[VICTIM])
+
+
+FEW_FORGED = (1, 2, 3, 4)
+
+
+def test_attack_forged_holders_that_never_deal(fleet, strip):
+    """A holder that reads the packets and then seems to drop out: its signature counts as much as any other's."""
+    came = []
+    for _ in range(20):
+        try:
+            came.append(impersonate(fleet(), strip, FEW_FORGED, 2))
+        except ProtocolError as error:
+            came.append(str(error))
+    assert sum("did not sign its place in the roll" in (one or "") for one in came) > 10
+    assert all(one is None or "did not sign" in one for one in came)
+
+
+def test_attack_forged_holders_that_never_deal_succeeds_where_only_those_who_deal_must_have_signed(
+    fleet, strip, monkeypatch
+):
+    """It drops those who did not sign, so that whoever is left did."""
+    monkeypatch.setattr(FleetParty, "_require_signed", lambda self, roll, signatures: None)
+    for _ in range(60):
+        attempt = fleet()
+        bare = impersonate(attempt, strip, FEW_FORGED, 2)
+        if bare is not None:
+            break
+    np.testing.assert_array_equal(bare, attempt.vectors[VICTIM])
 
 
 def test_attack_sybils_fill_the_cohort_is_for_the_guard(fleet):

@@ -11,11 +11,12 @@ import pytest
 
 from commonprior.canonical import digest
 from commonprior.errors import ProtocolError
-from commonprior.sums import Aborted, Aggregate, _fleet_party, _graph
+from commonprior.sums import Aborted, Aggregate, _fleet_party
 from commonprior.sums._fleet_messages import (
     Delivery,
     read_delivery,
     read_proposal,
+    read_roll,
     write_delivery,
     write_proposal,
     write_roll,
@@ -84,8 +85,9 @@ def test_attack_a_word_for_another_view_keeps_a_seed_closed(fleet):
 def test_attack_two_rolls_for_two_halves(fleet):
     attempt = fleet(terms=(8, 3, 10)).until("shares")
     roll = attempt.coordinator._roll
-    other = {s: roll.place(s) for s in roll.seats} | {11: _graph.Place(os.urandom(32), bytes(32))}
-    halves = {s: write_roll(roll if s < 6 else roll_of(attempt.session, other), 12) for s in range(11)}
+    other = {s: roll.place(s) for s in roll.seats if s != 11}
+    signed = {s: attempt.body(frame)["signature"] for s, frame in attempt.heard["keys"].items()}
+    halves = {s: write_roll(roll if s < 6 else roll_of(attempt.session, other), signed, 12) for s in range(11)}
     for seat, roll in halves.items():
         attempt.tell("shares", seat, attempt.ask(seat, attempt.request("shares", seat, roll)))
     attempt.close("shares")
@@ -104,8 +106,11 @@ def test_attack_two_places_with_one_key(fleet):
     roll = attempt.coordinator._roll
     places = {s: roll.place(s) for s in roll.seats}
     places[2] = places[2]._replace(channel=places[3].channel)
+    twice = attempt.request(
+        "shares", 1, write_roll(roll_of(attempt.session, places), dict.fromkeys(places, bytes(64)), 12)
+    )
     with pytest.raises(ProtocolError, match="two of 12 sites in the roll have the same key; expected fresh keys"):
-        attempt.ask(1, attempt.request("shares", 1, write_roll(roll_of(attempt.session, places), 12)))
+        attempt.ask(1, twice)
 
 
 @pytest.mark.parametrize("change", [{"attempt": 1}, {"round": 2}, {"base": b"\x01" * 32}, {"head": b"\x01" * 32}])
@@ -162,18 +167,11 @@ def test_attack_deliveries_that_do_not_add_up(fleet):
     attempt = fleet(terms=(6, 3, 10)).until("masked")
     true = read_delivery(attempt.body(attempt.outbox[1], 1), 12)
     graph = graph_of(attempt)
-    near, holders, dealers = graph.neighbours_of(1), graph.holders_of(1), graph.held_by(1)
-    few = "keys of {} neighbours, {} signed by holders, expected " + f"{len(near)} and {len(holders)}"
-    signed, packets, revealed = true.signatures, true.packets, true.revealed
+    near, dealers = graph.neighbours_of(1), graph.held_by(1)
+    packets, revealed = true.packets, true.revealed
     (_, commitment), *others = true.keys
     for change, why in (
-        ({"keys": true.keys[1:]}, few.format(len(near) - 1, len(holders))),
-        (
-            {"signatures": signed[1:]},
-            few.format(len(near), len(holders) - 1),
-        ),
-        ({"signatures": (signed[1], signed[0], *signed[2:])}, f"seat {holders[0]} did not sign its place in the roll"),
-        ({"signatures": (bytes(64), *signed[1:])}, f"seat {holders[0]} did not sign its place in the roll"),
+        ({"keys": true.keys[1:]}, f"keys of {len(near) - 1} neighbours, expected {len(near)}"),
         ({"keys": ((bytes(32), commitment), *others)}, f"shown of seat {near[0]} is not what stands in the roll"),
         ({"keys": (*others, true.keys[0])}, f"shown of seat {near[0]} is not what stands in the roll"),
         ({"packets": packets[1:]}, f"packets of {len(dealers) - 1} dealers, expected {len(dealers)}"),
@@ -188,6 +186,23 @@ def test_attack_deliveries_that_do_not_add_up(fleet):
     assert attempt.ask(1, attempt.outbox[1])
 
 
+@pytest.mark.parametrize("drew", [True, False])
+def test_attack_a_roll_with_another_site_s_signature(fleet, drew):
+    """A site looks at the signatures of those whom it drew, and at no others."""
+    attempt = fleet().until("shares")
+    seats, lines, signed = read_roll(attempt.body(attempt.outbox[1], 1), 12)
+    roll = make_roll(attempt.session, seats, lines)
+    holders = draw_holders(roll.hash, seats, 1, attempt.parties[1]._state.contribution, 5)
+    first, second = holders[:2] if drew else [seat for seat in seats if seat not in (1, *holders)][:2]
+    shown = {**signed, first: signed[second], second: signed[first]}
+    request = attempt.request("shares", 1, write_roll(roll, shown, 12))
+    if drew:
+        with pytest.raises(ProtocolError, match=f"seat {first} did not sign its place in the roll"):
+            attempt.ask(1, request)
+    else:
+        assert attempt.ask(1, request)
+
+
 def test_attack_a_holder_that_did_not_deal_is_not_masked_for(fleet):
     """A site whose holders did not deal has nobody to hide with: it sends nothing."""
     attempt = fleet(terms=(2, 2, 7), dropouts=5).until("shares")
@@ -198,7 +213,7 @@ def test_attack_a_holder_that_did_not_deal_is_not_masked_for(fleet):
         with pytest.raises(ProtocolError, match="1 of seat 1's holders dealt, expected at least 2"):
             attempt.ask(1, attempt.outbox[1])
     revealed = {s: attempt.body(f)["contribution"] for s, f in attempt.heard["shares"].items()}
-    delivery = write_delivery(Delivery(revealed, (), (), ()), 12)
+    delivery = write_delivery(Delivery(revealed, (), ()), 12)
     with pytest.raises(ProtocolError, match="1 of seat 1's holders dealt, expected at least 2"):
         attempt.ask(1, attempt.request("masked", 1, delivery))
 

@@ -99,7 +99,7 @@ READERS = {
         messages.read_announcement,
         {"mask": HASH, "channel": HASH, "commitment": HASH, "draw": HASH, "signature": bytes(64)},
     ),
-    "roll": (lambda body: messages.read_roll(body, 3), {"seats": BITS, "places": bytes(128)}),
+    "roll": (lambda body: messages.read_roll(body, 3), {"seats": BITS, "places": bytes(128), "signatures": bytes(128)}),
     "dealing": (
         lambda body: messages.read_dealing(body, 2),
         {"contribution": HASH, "packets": bytes(2 * PACKET_BYTES)},
@@ -110,7 +110,6 @@ READERS = {
             "dealers": BITS,
             "contributions": bytes(64),
             "keys": bytes(64),
-            "signatures": bytes(64),
             "packets": bytes(PACKET_BYTES),
         },
     ),
@@ -164,10 +163,11 @@ def test_bits_beyond_the_roster_are_refused(bits, why):
 def test_what_is_written_is_read_back(session):
     places = {2: Place(b"\2" * 32, b"\3" * 32), 0: Place(b"\0" * 32, b"\1" * 32)}
     roll = make_roll(session(), [0, 2], write_places(places))
-    assert make_roll(session(), *messages.read_roll(decode(encode(messages.write_roll(roll, 3))), 3)) == roll
+    signatures = {2: b"\2" * 64, 0: b"\0" * 64}
+    seats, lines, signed = messages.read_roll(decode(encode(messages.write_roll(roll, signatures, 3))), 3)
+    assert (make_roll(session(), seats, lines), signed) == (roll, signatures)
     assert [roll.place(seat) for seat in range(-1, 4)] == [None, places[0], None, places[2], None]
     assert roll.channels() == [roll.channel(0), roll.channel(2)] == [b"\0" * 32, b"\2" * 32]
-    signatures = {2: b"\2" * 64, 0: b"\0" * 64}
     assert messages.read_signatures(decode(encode(messages.write_signatures(signatures, 3))), 3) == signatures
     proposal = messages.read_proposal(messages.write_proposal({1: HASH, 2: b"\1" * 32}, 3, [b"\4" * 32]), 3)
     assert proposal == ({1: HASH, 2: b"\1" * 32}, (b"\4" * 32,))

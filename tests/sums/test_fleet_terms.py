@@ -12,7 +12,7 @@ from commonprior.aggregation import release_of
 from commonprior.errors import InputError
 from commonprior.sums import _fleet_terms
 from commonprior.sums._fleet_terms import Terms, terms_of, unsigned
-from commonprior.sums._tails import looks, most, split_bits
+from commonprior.sums._tails import looks, missing, most, split_bits
 from commonprior.sums.grouped import Grouped
 from commonprior.sums.masked import Masked
 from commonprior.sums.plain import Plain
@@ -147,8 +147,8 @@ def test_a_small_case_found_twice():
 @pytest.mark.parametrize(
     ("n", "dropouts", "colluders", "terms"),
     [
-        (51, 5, 5, Terms(12, 7, 25)),
-        (100, 10, 10, Terms(21, 11, 32)),
+        (51, 5, 5, Terms(12, 7, 46)),
+        (100, 10, 10, Terms(21, 11, 90)),
         (300, 30, 30, Terms(48, 25, 40)),
         (1000, 100, 0, Terms(25, 6, 38)),
         (1000, 100, 100, Terms(67, 36, 45)),
@@ -171,39 +171,70 @@ def test_the_terms_hold_every_bound_and_one_holder_fewer_does_not(n, dropouts, c
 
 @pytest.mark.parametrize(
     ("n", "dropouts", "colluders", "lacks"),
-    [(51, 5, 5, 3), (100, 10, 10, 4), (200, 20, 0, 12), (300, 30, 30, 6), (1000, 100, 100, 14)],
+    [(200, 20, 0, 8), (300, 30, 30, 2), (300, 60, 0, 7), (1000, 100, 100, 4), (1000, 50, 0, 13)],
 )
-def test_so_many_signatures_may_be_false_and_one_more_opens_nothing(n, dropouts, colluders, lacks):
-    """In whole numbers: all holders' draws, given who goes on, and who goes on by a binomial law."""
+def test_so_many_sites_may_be_missing_and_no_more(n, dropouts, colluders, lacks):
+    """In fractions: sites that nobody among the others drew, whichever they are, and looks at as many signatures."""
     k = _fleet_terms._fewest(n, dropouts, colluders)
     terms, shown, honest = _fleet_terms._terms(n, dropouts, colluders, k), n - dropouts, n - colluders
-    enough = [
-        sum(math.comb(m, x) * math.comb(n - 1 - m, k - x) for x in range(terms.threshold, k + 1)) / math.comb(n - 1, k)
-        for m in (min(m + colluders, n - 1) for m in range(honest + 1))
-    ]
+    bits = 300
 
-    def opens(false):
-        p, total = float(passes(shown, shown - false, terms.spot)), 0.0
-        for m, each in enumerate(enough):
-            if each > 0:
-                way = math.log(math.comb(honest, m)) + m * math.log(p) + (honest - m) * math.log1p(-p)
-                total += math.exp(max(-700.0, way + (shown - colluders - false) * math.log(each)))
-        return math.log2(total)
+    def avoided(m):
+        """A little more than the expected number of sets of m that at least so many others did not draw."""
+        avoids = Fraction(math.comb(n - 1 - m, k), math.comb(n - 1, k))
+        p = Fraction(math.ceil(avoids * 2**bits), 2**bits)
+        few = range(honest - dropouts - m, honest - m + 1)
+        whole, part = p.numerator, p.denominator - p.numerator
+        ways = sum(math.comb(honest - m, x) * whole**x * part ** (honest - m - x) for x in few)
+        return math.comb(honest, m) * Fraction(ways, p.denominator ** (honest - m))
 
+    sets = {m: avoided(m) for m in range(1, lacks + 8)}
+
+    def opens(more):
+        """A bound on the chance of `more` or more; what is left out above falls by a half each time."""
+        return min(1, 2 * sum(sets[m] for m in sets if m >= more)) * min(
+            1, honest * passes(shown, shown - more, terms.spot)
+        )
+
+    assert sets[lacks + 7] < sets[lacks + 6] / 2
     assert unsigned(n, dropouts, colluders) == lacks
-    assert opens(lacks) < -46 <= opens(lacks - 1)
+    assert opens(lacks + 1) <= Fraction(1, 2**45)
+    assert opens(lacks) / 2 > Fraction(1, 2**46)
 
 
-def test_on_the_complete_graph_every_signature_is_looked_at():
-    assert [unsigned(n, 5, 5) for n in (20, 50)] == [0, 0]
-    assert unsigned(60, 5, 5, 59) == 0
-    assert unsigned(60, 5, 5, 40) > 0
-    assert Masked().unsigned(1000, 100, 100) == Grouped(3, Masked()).unsigned(3000, 100, 100) == 14
+def missed(graph, honest, survivors):
+    """How many of the survivors can be missing at most, so that nobody else among them drew one of them."""
+    return max(
+        m
+        for m in range(honest)
+        for lost in itertools.combinations(range(honest), m)
+        if sum(i not in lost and not graph[i] & set(lost) for i in range(honest)) >= survivors - m
+    )
+
+
+@pytest.mark.parametrize(("honest", "gone", "drawn"), [(4, 0, 1), (4, 1, 2), (5, 0, 2), (5, 1, 2)])
+def test_the_bound_on_who_is_missing_holds_over_every_graph(honest, gone, drawn):
+    """Without any look at signatures; up to half of the survivors, beyond which they would be cut off."""
+    choices = [
+        [set(c) for c in itertools.combinations([j for j in range(honest) if j != i], drawn)] for i in range(honest)
+    ]
+    graphs = list(itertools.product(*choices))
+    for bits in (1, 3, 6):
+        few = missing(honest, 0, gone, drawn, 0, bits)
+        half = (honest - gone) // 2
+        assert sum(few < missed(graph, honest, honest - gone) <= half for graph in graphs) <= len(graphs) / 2**bits
+
+
+def test_where_every_signature_is_looked_at_nobody_is_missing():
+    assert [unsigned(n, 5, 5) for n in (20, 50, 60, 133)] == [0] * 4
+    assert unsigned(134, 5, 5) > 0
+    assert unsigned(134, 5, 5, 133) == 0
+    assert Masked().unsigned(1000, 100, 100) == Grouped(3, Masked()).unsigned(3000, 100, 100) == 4
     assert Plain().unsigned(1000, 100, 100) == 0
 
 
 def test_noise_does_not_count_on_those_who_may_be_missing():
-    assert release_of(Masked(), 1000, 100, 100, 7, 1).honest == 900 - 100 - 14
+    assert release_of(Masked(), 1000, 100, 100, 7, 1).honest == 900 - 100 - 4
     assert release_of(Masked(), 20, 2, 3, 7, 1).honest == 18 - 3
     assert release_of(Masked(), 1000, 100, 100, 7, 1, public=True).honest == 1
 

@@ -43,7 +43,8 @@ def make():
     places = {s: place_of(session, s, keys[s], draw) for s, draw in committed.items()}
     roll = make_roll(session, sorted(places), write_places(places))
     graph = draw_graph(session, roll, {s: r for s, r in shown.items() if s != SILENT}, COUNT)
-    body = messages.write_roll(roll, N)
+    signatures = {s: secret(f"signature {s}") + secret(f"and its other half {s}") for s in places}
+    body = messages.write_roll(roll, signatures, N)
     return {
         "session": session.hash.hex(),
         "parties": N,
@@ -61,7 +62,8 @@ def make():
             "a place too few": cbor2.dumps({**body, "places": body["places"][64:]}, canonical=True).hex(),
             "a set of seats of three bytes": cbor2.dumps({**body, "seats": b"\x7f\x01\0"}, canonical=True).hex(),
             "an unknown field": cbor2.dumps({**body, "more": 1}, canonical=True).hex(),
-            "no seats": cbor2.dumps({"places": body["places"]}, canonical=True).hex(),
+            "a signature too few": cbor2.dumps({**body, "signatures": body["signatures"][64:]}, canonical=True).hex(),
+            "no seats": cbor2.dumps({k: v for k, v in body.items() if k != "seats"}, canonical=True).hex(),
         },
         "refused contributions": {
             "another site's": [0, committed[0].hex(), shown[1].hex()],
@@ -107,7 +109,7 @@ def test_the_file_is_right_without_our_code(pinned):
 def test_everything_bad_is_refused(pinned):
     session = make_session()
     assert messages.read_roll(cbor2.loads(bytes.fromhex(pinned["roll body"])), N)
-    assert len(pinned["refused rolls"]) == 5
+    assert len(pinned["refused rolls"]) == 6
     for body in pinned["refused rolls"].values():
         with pytest.raises(CommonPriorError):
             messages.read_roll(cbor2.loads(bytes.fromhex(body)), N)

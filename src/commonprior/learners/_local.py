@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from commonprior.errors import RecipeError
 from commonprior.prior import Contributions, Prior, Tensors
@@ -31,18 +32,24 @@ class LocalWork:
     Where they do not divide, the round goes on with the first of them again: a site with fewer tasks than steps takes
     each in turn, over and over. `averaged` gives one row, the mean, where one plain step would give a row a task: less
     time and memory for the same update, and nothing to clip but the whole site.
+
+    `clip` bounds the norm of each gradient, of a task where a row is a task's and of a meta-batch elsewhere; one that
+    is not finite, since an inner loop diverged on it, then counts as none. 0 bounds nothing; such a round is refused.
     """
 
     steps: int = 1
     optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
     rate: float = 0.01
     averaged: bool = False
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise RecipeError(f"local.steps = {self.steps}: expected at least 1")
         if not self.rate > 0:
             raise RecipeError(f"local.rate = {self.rate}: expected a number above 0")
+        if not self.clip >= 0:
+            raise RecipeError(f"local.clip = {self.clip}: expected a norm above 0, or 0 for none")
 
     @property
     def unit(self) -> Literal["task", "site"]:
@@ -90,16 +97,28 @@ def as_rows(tensors: Tensors) -> Array:
     return jnp.concatenate([tensors[name].reshape(tensors[name].shape[0], -1) for name in sorted(tensors)], axis=1)
 
 
+def bounded(row: Array, clip: float) -> Array:
+    """Return a row [d] scaled down to a norm of at most `clip`, or nothing but zeros where it is not finite.
+
+    A clip of 0 leaves it as it is.
+    """
+    if not clip:
+        return row
+    norm = jnp.linalg.norm(row)
+    return jnp.where(jnp.isfinite(norm), row, 0) * jnp.where(norm > clip, clip / norm, 1)
+
+
 @partial(jax.jit, static_argnums=0)
 def _task_rows(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
     gradients = jax.vmap(jax.grad(learner.meta_loss), in_axes=(None, 0))(params, tasks)
-    return as_rows(gradients) * -learner.local.rate
+    rows = jax.vmap(partial(bounded, clip=learner.local.clip))(as_rows(gradients))
+    return rows * -learner.local.rate
 
 
 @partial(jax.jit, static_argnums=0)
 def _mean_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
-    gradient = jax.grad(partial(_mean_loss, learner))(params, tasks)
-    return as_rows(jax.tree.map(lambda leaf: leaf[None], gradient)) * -learner.local.rate
+    row, _ = ravel_pytree(jax.grad(partial(_mean_loss, learner))(params, tasks))
+    return bounded(row, learner.local.clip)[None] * -learner.local.rate
 
 
 @partial(jax.jit, static_argnums=0)
@@ -112,7 +131,11 @@ def _site_row(learner: Differentiable, params: Tensors, tasks: Task) -> Array:
 
     def step(carry: tuple[Tensors, optax.OptState], batch: Task) -> tuple[tuple[Tensors, optax.OptState], None]:
         new, state = carry
-        updates, state = optimiser.update(slope(new, batch), state)
+        gradient = slope(new, batch)
+        if learner.local.clip:
+            row, tensors = ravel_pytree(gradient)
+            gradient = tensors(bounded(row, learner.local.clip))
+        updates, state = optimiser.update(gradient, state)
         return (jax.tree.map(jnp.add, new, updates), state), None
 
     (new, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), batches)

@@ -21,7 +21,7 @@ import numpy as np
 from commonprior.errors import RecipeError
 from commonprior.learners import Learner, Memory, _objective
 from commonprior.learners._inner import descend
-from commonprior.learners._local import as_rows
+from commonprior.learners._local import as_rows, bounded
 from commonprior.learners._server import ServerStep
 from commonprior.networks import Network
 from commonprior.prior import Contributions, Prior, Tensors
@@ -31,11 +31,16 @@ from commonprior.task import Array, Batch, Prediction, Task, TaskSpec
 @final
 @dataclass(frozen=True)
 class Reptile(Learner):
-    """Learning a task, and adapting to one, take `inner_steps` steps over all of its samples at once."""
+    """Learning a task, and adapting to one, take `inner_steps` steps over all of its samples at once.
+
+    `clip` bounds the norm of how far a task goes from the prior; one on which the steps diverged then counts as none.
+    0 bounds nothing; such a round is refused.
+    """
 
     network: Network
     inner_steps: int = 10
     inner_rate: float = 0.01
+    clip: float = 0.0
     server: ServerStep = field(default_factory=ServerStep)
 
     def __post_init__(self) -> None:
@@ -43,6 +48,8 @@ class Reptile(Learner):
             raise RecipeError(f"inner_steps = {self.inner_steps}: expected at least 1")
         if not self.inner_rate > 0:
             raise RecipeError(f"inner_rate = {self.inner_rate}: expected a number above 0")
+        if not self.clip >= 0:
+            raise RecipeError(f"clip = {self.clip}: expected a norm above 0, or 0 for none")
 
     def init(self, spec: TaskSpec, key: Array) -> Prior:
         """Return fresh weights."""
@@ -87,4 +94,5 @@ class Reptile(Learner):
 
 @partial(jax.jit, static_argnums=0)
 def _rows(learner: Reptile, params: Tensors, tasks: Task) -> Array:
-    return as_rows(jax.vmap(learner._towards, in_axes=(None, 0))(params, tasks))
+    rows = as_rows(jax.vmap(learner._towards, in_axes=(None, 0))(params, tasks))
+    return jax.vmap(partial(bounded, clip=learner.clip))(rows)

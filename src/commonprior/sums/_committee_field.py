@@ -28,6 +28,8 @@ _AES_BLOCK = 16
 _LIMB_BITS = 16
 _ALONE = 1 << 19
 """Products of matrices of fewer steps than this stay on one thread: waiting for others took thirty times as long."""
+_TOGETHER = 8
+"""Rows that `inner` takes at a time: with more of them blocks would be so short that numpy's calls were half of it."""
 
 
 class _Terms(NamedTuple):
@@ -132,6 +134,9 @@ def inner(rows: Sequence[np.ndarray], coefficients: np.ndarray) -> list[list[int
 
     Limbs of 16 bits in float64: a block's sums stay below 2^53, where every integer is exact in any order.
     """
+    if len(rows) > _TOGETHER:
+        parts = [rows[at : at + _TOGETHER] for at in range(0, len(rows), _TOGETHER)]
+        return [row for part in parts for row in inner(part, coefficients)]
     n, (k, length), mask = len(rows), coefficients.shape, (1 << _LIMB_BITS) - 1
     step = min(_BLOCK, max(1, _ALONE // (4 * n * k)))
     totals = np.zeros((2 * n, 2 * k), np.int64)

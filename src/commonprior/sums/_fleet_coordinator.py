@@ -101,7 +101,8 @@ class FleetCoordinator(PhasedCoordinator):
                 self._keys = answers
                 places = {seat: _place(self._session, seat, announced) for seat, announced in answers.items()}
                 self._roll = make_roll(self._session, list(places), write_places(places))
-                return dict.fromkeys(answers, write_roll(self._roll, parties))
+                signatures = {seat: announced.signature for seat, announced in answers.items()}
+                return dict.fromkeys(answers, write_roll(self._roll, signatures, parties))
             case "shares":
                 return self._deliver(answers)
             case "masked":
@@ -143,7 +144,6 @@ class FleetCoordinator(PhasedCoordinator):
             brought = Delivery(
                 revealed,
                 tuple((public.mask, public.commitment) for public in near),
-                tuple(self._keys[holder].signature for holder in graph.holders_of(seat)),
                 tuple(packets[dealer][seat] for dealer in graph.held_by(seat)),
             )
             outbox[seat] = write_delivery(brought, len(self._session.roster))

@@ -119,11 +119,12 @@ def fleet_work(session: Session, terms: Terms) -> Work:
     keys = message("keys", {
         "mask": bytes(KEY_BYTES), "channel": bytes(KEY_BYTES), "commitment": bytes(HASH_BYTES),
         "draw": bytes(HASH_BYTES), "signature": bytes(SIGNATURE_BYTES)})  # fmt: skip
-    roll = message("shares", {"seats": bits, "places": held(n * PLACE_BYTES)})
+    roll = message("shares", {
+        "seats": bits, "places": held(n * PLACE_BYTES), "signatures": held(n * SIGNATURE_BYTES)})  # fmt: skip
     dealing = message("shares", {"contribution": bytes(CONTRIBUTION_BYTES), "packets": held(k * PACKET_BYTES)})
     delivery = message("masked", {
         "dealers": bits, "contributions": held(n * CONTRIBUTION_BYTES), "keys": held(m * (KEY_BYTES + HASH_BYTES)),
-        "signatures": held(k * SIGNATURE_BYTES), "packets": held(k * PACKET_BYTES)})  # fmt: skip
+        "packets": held(k * PACKET_BYTES)})  # fmt: skip
     masked = message("masked", {"words": held(vector), "vouches": held(m * VOUCH_BYTES)})
     proposal = message(CONSISTENCY, {
         "survivors": bits, "hashes": held(n * HASH_BYTES), "vouches": held(m * VOUCH_BYTES)})  # fmt: skip
@@ -133,10 +134,11 @@ def fleet_work(session: Session, terms: Terms) -> Work:
 
     announce = together(read(1, ask), {KEY_PAIR: 2, HASH: 4, SIGNATURE: 1}, made(1, keys))
     deal = together(
-        read(1, roll), {HASH: 4, drawing: 1, AGREEMENT: k, SHARE_STEP: 2 * t * k, PACKED: k}, made(1, dealing)
+        read(1, roll), {HASH: 4 + k, drawing: 1, VERIFICATION: k, AGREEMENT: k, SHARE_STEP: 2 * t * k, PACKED: k},
+        made(1, dealing),
     )  # fmt: skip
     hide = together(
-        read(1, delivery), {HASH: 2 * m + k + 1, VERIFICATION: k, AGREEMENT: 2 * m - k, STREAM: m + 1, UNPACKED: k},
+        read(1, delivery), {HASH: 2 * m + 1, AGREEMENT: 2 * m - k, STREAM: m + 1, UNPACKED: k},
         {WORDS: d, STREAM_BYTES: (m + 1) * vector, HASHED_BYTES: vector, VOUCHED: m}, made(1, masked),
     )  # fmt: skip
     agree = together(

@@ -36,14 +36,19 @@ class Dealing(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """Who dealt and what each revealed; (mask key, commitment to the seed) by neighbour, signatures by holder, packets
-    by dealer.
-    """
+    """Who dealt and what each revealed; (mask key, commitment to the seed) by neighbour, packets by dealer."""
 
     revealed: dict[Seat, bytes]
     keys: tuple[tuple[bytes, bytes], ...]
-    signatures: tuple[bytes, ...]
     packets: tuple[Packet, ...]
+
+
+class Enrolled(NamedTuple):
+    """Who is in the roll, their places end to end, and each one's signature of its own."""
+
+    seats: tuple[Seat, ...]
+    lines: bytes
+    signatures: dict[Seat, bytes]
 
 
 class Proposal(NamedTuple):
@@ -72,19 +77,25 @@ def read_announcement(body: Value) -> Announcement:
     return Announcement(public, draw, sized("signature", signature, SIGNATURE_BYTES))
 
 
-def write_roll(roll: Roll, parties: int) -> Value:
+def write_roll(roll: Roll, signatures: Mapping[Seat, bytes], parties: int) -> Value:
     """Return the shares request's body."""
-    return {"seats": write_seats(roll.seats, parties), "places": roll.lines}
+    signed = b"".join(signatures[seat] for seat in roll.seats)
+    return {"seats": write_seats(roll.seats, parties), "places": roll.lines, "signatures": signed}
 
 
-def read_roll(body: Value, parties: int) -> tuple[tuple[Seat, ...], bytes]:
-    """Return who is in the roll, and their places end to end."""
+def read_roll(body: Value, parties: int) -> Enrolled:
+    """Return who is in the roll, their places, and what is shown as their signatures."""
     match body:
-        case {"seats": bytes() as bits, "places": bytes() as lines, **rest} if not rest:
+        case {
+            "seats": bytes() as bits, "places": bytes() as lines, "signatures": bytes() as signatures, **rest,
+        } if not rest:  # fmt: skip
             seats = read_seats("roll", bits, parties)
-            return seats, sized("roll", lines, PLACE_BYTES * len(seats))
+            signed = _pieces("signatures", signatures, SIGNATURE_BYTES, len(seats))
+            return Enrolled(
+                seats, sized("roll", lines, PLACE_BYTES * len(seats)), dict(zip(seats, signed, strict=True))
+            )
         case _:
-            raise MalformedMessage("expected a roll: seats, places")
+            raise MalformedMessage("expected a roll: seats, places, signatures")
 
 
 def read_dealing(body: Value, holders: int) -> Dealing:
@@ -99,33 +110,31 @@ def read_dealing(body: Value, holders: int) -> Dealing:
 
 def write_delivery(delivery: Delivery, parties: int) -> Value:
     """Return the masked request's body for one site."""
-    revealed, keys, signatures, packets = delivery
+    revealed, keys, packets = delivery
     return {
         "dealers": write_seats(revealed, parties),
         "contributions": b"".join(revealed[seat] for seat in sorted(revealed)),
         "keys": b"".join(mask + commitment for mask, commitment in keys),
-        "signatures": b"".join(signatures),
         "packets": b"".join(map(b"".join, packets)),
     }
 
 
 def read_delivery(body: Value, parties: int) -> Delivery:
-    """Return what a masked request brings; how many keys, signatures and packets it must be follows from the graph."""
+    """Return what a masked request brings; how many keys and packets it must be follows from the graph."""
     match body:
         case {
             "dealers": bytes() as bits, "contributions": bytes() as shown, "keys": bytes() as keys,
-            "signatures": bytes() as signatures, "packets": bytes() as packets, **rest,
+            "packets": bytes() as packets, **rest,
         } if not rest:  # fmt: skip
             pass
         case _:
-            raise MalformedMessage("expected a delivery: dealers, contributions, keys, signatures, packets")
+            raise MalformedMessage("expected a delivery: dealers, contributions, keys, packets")
     dealers = read_seats("dealers", bits, parties)
     contributions = _pieces("contributions", shown, CONTRIBUTION_BYTES, len(dealers))
     pairs = _pieces("keys", keys, _PAIR_BYTES, len(keys) // _PAIR_BYTES)
     return Delivery(
         dict(zip(dealers, contributions, strict=True)),
         tuple((pair[:KEY_BYTES], pair[KEY_BYTES:]) for pair in pairs),
-        _pieces("signatures", signatures, SIGNATURE_BYTES, len(signatures) // SIGNATURE_BYTES),
         tuple(map(split_packet, _pieces("packets", packets, PACKET_BYTES, len(packets) // PACKET_BYTES))),
     )
 

@@ -3,10 +3,11 @@
 What each phase adds to the complete graph's, and why the sum is then all that anybody learns:
 
     keys         a commitment to the contribution r that draws this site's k holders (`_graph`)
-    shares       the roll comes, r and k packets go: t-of-k shares of the mask key and of the seed
-    masked       the whole graph comes, with the neighbours' keys. Holders must have signed theirs: whoever else read
-                 the packets has shares, and no vector yet. The vector goes, with a word to each neighbour: a code
-                 over the commitment, and with it over the view (roll, who dealt, all contributions)
+    shares       the roll comes, with everyone's signature of its place; r and k packets go: t-of-k shares of the mask
+                 key and of the seed. All k holders must have signed, whether or not they deal later: a site that drew
+                 one that did not leaves, having shown nothing
+    masked       the whole graph comes, with the neighbours' keys. The vector goes, with a word to each neighbour: a
+                 code over the commitment, and with it over the view (roll, who dealt, all contributions)
     consistency  the survivors S come with the hashes of their words: the commitments are made here, of hash and own
                  view, so that one statement is one S and one view. Signed only if all of S dealt, this site is in S,
                  and t of its own holders are too and gave their word for this very view
@@ -18,18 +19,21 @@ What each phase adds to the complete graph's, and why the sum is then all that a
 each dealer; the c < t colluders among its holders have too few of the other. Signatures of neighbours alone, as in the
 paper, would not do with so few holders, nor show what all have in common: half the holders could be shown one S, half
 the other.
-*No vector is cut off.* Let A be honest sites whose seeds open and whose masks towards all other honest survivors are
-known. Masks between two honest sites in S stay hidden. So whatever a site of A drew is in A, dropped out, or a
-colluder's; and t of its holders opened its seed, t - c of them honest and so in S, hence in A. Such an A, short of
-everyone, does not exist but for 2^-46, however the coordinator chose who dropped out after it had seen the graph
-(`_tails.split_bits`). It may show some sites another view; then holders keep their seeds closed, nobody signs with
-them, and they are lost to it like dropouts, at most `dropouts` in all.
+*No vector is cut off.* Call the view in which S is opened the view. Nobody reads a site's packets but its k holders,
+whose keys are their own, and they open none in two views: the key shares of an honest site in S stay closed, whatever
+it was shown itself, and so does every mask between two honest sites in S. Let A be the honest sites that saw the view
+and whose vectors, summed, come out of their masks. Whatever a site of A drew is then in A, a colluder, or an honest
+site that is not in S, of which there are n - |S|, at most `dropouts`: it is no honest site in S outside A, for the mask
+with it stays, and no forged one, for the site would have left. And t of its holders opened its seed, t - c of them
+honest, hence in A. Such an A, short of everyone, does not exist but for 2^-46, however the coordinator chose who
+dropped out after it had seen the graph (`_tails.split_bits`, which counts the honest sites in S on the smaller side:
+A, or all others, among whom the draw of whoever has a true place in the roll is as uniform, and as confined).
 *What is opened contains the honest sites that signed*, `threshold` - colluders, as on the complete graph. One of them
-left out would be so with t - c honest holders of its own view, and with theirs, which is another such A. What looking
-at some signatures costs: a statement that lacks a few (13 of 900 among 1,000 sites) is taken by half of the sites, and
-may open; so that many sites that were shown another view may be missing from a sum that the others believe them in.
-Then the record lacks their signatures too, and no site acknowledges the round; and noise is sized without them
-(`_fleet_terms.unsigned`: more of them open nothing, but for 2^-46).
+left out would be so with the t - c honest holders of its own that gave it their word, in another such set. But a fleet
+looks at some signatures only, and a statement that lacks a few may be taken: a few sites whose place was forged, or
+that were shown another view, may be missing from a sum that the others believe them in. Nobody in A drew one of them,
+which only a few can be so lucky as to be (4 of 800 among 1,000 sites, a tenth colluding); the record lacks their
+signatures, no site acknowledges the round, and noise is sized without them (`_fleet_terms.unsigned`).
 """
 
 from __future__ import annotations
@@ -184,7 +188,8 @@ class FleetParty(PhasedParty):
 
     def _deal(self, state: Keyed, body: Value) -> tuple[Dealt, Reply]:
         session, seat = self._session, self._seat
-        roll = make_roll(session, *read_roll(body, len(session.roster)))
+        seats, places, signatures = read_roll(body, len(session.roster))
+        roll = make_roll(session, seats, places)
         if roll.place(seat) != place_of(session, seat, *self._announced(state)):
             raise ProtocolError(f"the keys in the roll for seat {seat} are not the ones that it announced")
         self._require_enough("keys", len(roll.seats))
@@ -192,6 +197,7 @@ class FleetParty(PhasedParty):
             raise ProtocolError(f"two of {len(roll.seats)} sites in the roll have the same key; expected fresh keys")
         self._guard(frozenset(roll.seats))
         holders = draw_holders(roll.hash, roll.seats, seat, state.contribution, self._terms.holders)
+        self._require_signed(roll, {holder: signatures[holder] for holder in holders})
         lines = {peer: lines_to(session, roll, state.secrets.channel, seat, peer) for peer in holders}
         seeds = split(state.secrets.seed, self._terms.threshold, holders, self._csprng)
         keys = split(state.secrets.mask.private_bytes_raw(), self._terms.threshold, holders, self._csprng)
@@ -202,6 +208,19 @@ class FleetParty(PhasedParty):
             Dealt(state.integers, state.secrets, state.contribution, roll, lines),
             Reply({"contribution": state.contribution, "packets": b"".join(packets)}),
         )
+
+    def _require_signed(self, roll: Roll, signatures: Mapping[Seat, bytes]) -> None:
+        """Raise unless each of these sites signed its place in the roll.
+
+        A roll that fails must not be followed by another, until the draw avoids what is forged: the site leaves.
+        """
+        for seat, signature in signatures.items():
+            place = roll.place(seat)
+            if place is None or not verify(
+                self._session.key_of(seat), signature, place_statement(self._session, seat, place)
+            ):
+                self.close("shares")
+                raise ProtocolError(f"seat {seat} did not sign its place in the roll")
 
     def _hide(self, state: Dealt, body: Value) -> tuple[Hidden, Reply]:
         session, seat = self._session, self._seat
@@ -251,28 +270,19 @@ class FleetParty(PhasedParty):
         return graph
 
     def _read_keys(self, roll: Roll, graph: Graph, delivery: Delivery) -> dict[Seat, PublicKeys]:
-        """Check the neighbours' keys and contributions against the roll, and that each holder signed its place there.
+        """Check the neighbours' keys and contributions against the roll.
 
-        The roll is in everything that neighbours say to each other later: whose shares this site holds, signed or not,
-        opens nothing to one who saw another place for itself.
+        Those who drew this site need not have signed theirs. A mask shared with a forged one hides nothing and costs
+        nothing, and whoever draws a forged one leaves. The roll is in everything that neighbours say to each other.
         """
-        neighbours, holders = graph.neighbours_of(self._seat), graph.holders_of(self._seat)
-        if (len(delivery.keys), len(delivery.signatures)) != (len(neighbours), len(holders)):
-            raise ProtocolError(
-                f"keys of {len(delivery.keys)} neighbours, {len(delivery.signatures)} signed by holders, expected "
-                f"{len(neighbours)} and {len(holders)}"
-            )
+        neighbours = graph.neighbours_of(self._seat)
+        if len(delivery.keys) != len(neighbours):
+            raise ProtocolError(f"keys of {len(delivery.keys)} neighbours, expected {len(neighbours)}")
         keys: dict[Seat, PublicKeys] = {}
         for seat, (mask, commitment) in zip(neighbours, delivery.keys, strict=True):
             keys[seat] = PublicKeys(mask, roll.channel(seat), commitment)
             if self._place(seat, keys[seat], delivery.revealed[seat]) != roll.place(seat):
                 raise ProtocolError(f"what is shown of seat {seat} is not what stands in the roll")
-        for seat, signature in zip(holders, delivery.signatures, strict=True):
-            place = roll.place(seat)
-            if place is None or not verify(
-                self._session.key_of(seat), signature, place_statement(self._session, seat, place)
-            ):
-                raise ProtocolError(f"seat {seat} did not sign its place in the roll")
         return keys
 
     def _agree(self, state: Hidden, body: Value) -> tuple[Agreed, Reply]:

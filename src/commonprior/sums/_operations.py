@@ -25,6 +25,7 @@ from commonprior.sums._masks import BLOCK_BYTES, MaskStream, add_streams, pair_s
 from commonprior.work import Amounts, Operation
 
 _LONG, _MANY, _FRESH = 1 << 20, 1000, 1 << 26
+_SIZES = (_LONG, 1 << 23, 1 << 25)
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
 
@@ -135,8 +136,10 @@ def _touching() -> Callable[[], object]:
 
 FRAME_MADE = Operation("signed frame made", _sealing(32, 0))
 FRAME_READ = Operation("signed frame opened", _opening(32, 0))
-BYTES_MADE = Operation("byte of a frame made", _sealing(_LONG, 0), _LONG)
-BYTES_READ = Operation("byte of a frame opened", _opening(_LONG, 0), _LONG)
+BYTES_MADE = {size: Operation(f"byte made, frames of {size >> 20} MB", _sealing(size, 0), size) for size in _SIZES}
+BYTES_READ = {size: Operation(f"byte opened, frames of {size >> 20} MB", _opening(size, 0), size) for size in _SIZES}
+"""Opening a frame of 32 MB costs five times as much a byte as one of 1 MB: the allocator gives memory of that size back
+to the system, so that each copy is to pages that are touched for the first time."""
 ITEMS_MADE = Operation("item of a frame's lists made", _sealing(0, _MANY), _MANY)
 ITEMS_READ = Operation("item of a frame's lists opened", _opening(0, _MANY), _MANY)
 SEAL = Operation("HPKE seal", _packing(66))
@@ -166,12 +169,14 @@ class Message(NamedTuple):
 
 def made(count: float, message: Message) -> Amounts:
     """Return what it takes to make a frame so many times."""
-    return {FRAME_MADE: count, BYTES_MADE: count * message.size, ITEMS_MADE: count * message.items}
+    sized = BYTES_MADE[_nearest(message.size)]
+    return {FRAME_MADE: count, sized: count * message.size, ITEMS_MADE: count * message.items}
 
 
 def read(count: float, message: Message) -> Amounts:
     """Return what it takes to open a frame so many times."""
-    return {FRAME_READ: count, BYTES_READ: count * message.size, ITEMS_READ: count * message.items}
+    sized = BYTES_READ[_nearest(message.size)]
+    return {FRAME_READ: count, sized: count * message.size, ITEMS_READ: count * message.items}
 
 
 def message(phase: str, fields: Mapping[str, Value | float] | None, items: int = 0) -> Message:
@@ -203,6 +208,11 @@ def seats(count: int, parties: int) -> float:
 def by_seat(count: int, parties: int, item: float) -> float:
     """Return the bytes of a list of [seat, byte string of `item` bytes]."""
     return seats(count, parties) + count * (1 + held(item))
+
+
+def _nearest(size: float) -> int:
+    """Return the size measured that is nearest, as a ratio."""
+    return min(_SIZES, key=lambda measured: max(measured / max(size, 1), size / measured))
 
 
 def _body_bytes(fields: Mapping[str, Value | float]) -> float:

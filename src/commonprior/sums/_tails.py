@@ -11,7 +11,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.stats import binom, hypergeom
+from scipy.stats import binom
 
 _MARGIN = 2.0**-20
 """What `split_bits` adds to each logarithm: far above the rounding of `math.lgamma`, far below one bit."""
@@ -64,29 +64,27 @@ def split_bits(honest: int, colluders: int, gone: int, drawn: int, least: int) -
 
 
 @cache
-def missing(sites: int, colluders: int, shown: int, drawn: int, least: int, looked: int, bits: int) -> int:
-    """Return how many of `shown` signatures may be false before hardly any sum opens: at most 2^-bits of them.
+def missing(honest: int, colluders: int, gone: int, drawn: int, looked: int, bits: int) -> int:
+    """Return f, where more than f honest sites are missing from an opened sum with a chance of at most 2^-bits.
 
-    An honest site goes on where the `looked` signatures that it draws are all true; each of `sites` sites has drawn
-    `drawn` holders, and its secret opens where `least` of them go on or collude. Who goes on does not depend on who
-    drew whom, so that, of m honest sites that go on, each honest survivor's holders are a hypergeometric draw of its
-    own. All of those whose signatures are true must open.
+    Each of `honest` + `colluders` sites draws `drawn` others. m sites can only be missing where none of the other
+    honest survivors drew one of them, who are all but m of honest - `gone`, chosen by somebody who sees the graph: the
+    union bound over every m up to half of them and every such m sites. (More are a matter of `split_bits`.) And of more
+    than f signatures that do not hold, a site that goes on saw none among the `looked` that it drew.
     """
-
-    honest, m = sites - colluders, np.arange(sites - colluders + 1)
-    each = hypergeom.logsf(least - 1, sites - 1, np.minimum(m + colluders, sites - 1), drawn)
-
-    def opens(false: int) -> float:
-        goes_on = math.prod(max(0, shown - false - i) / (shown - i) for i in range(looked))
-        chances = binom.logpmf(m, honest, goes_on) + max(1, shown - colluders - false) * each
-        highest = float(chances.max())
-        return (highest + math.log(np.exp(chances - highest).sum())) / math.log(2) if highest > -1e6 else -math.inf
-
-    low, high = 0, shown  # the more are false, the less opens
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if opens(middle) < -bits - _MARGIN else (middle, high)
-    return high
+    n, most_left = honest + colluders, honest - gone
+    shown = n - gone
+    chances = np.full(most_left // 2 + 1, -np.inf)
+    for m in range(1, len(chances)):
+        avoids = _log2_choose(n - 1 - m, drawn) - _log2_choose(n - 1, drawn) if drawn < n - m else -math.inf
+        few = binom.logsf(most_left - m - 1, honest - m, 2.0 ** min(avoids + _MARGIN, 0.0)) / math.log(2)
+        chances[m] = _log2_choose(honest, m) + few + _MARGIN
+    more = np.logaddexp2.accumulate(chances[::-1])[::-1]
+    for f in range(len(chances) - 1):
+        goes_on = math.prod(max(0, shown - f - 1 - i) / (shown - i) for i in range(looked))
+        if min(more[f + 1], 0.0) + min(0.0, math.log2(honest * goes_on) if goes_on else -math.inf) <= -bits:
+            return f
+    return len(chances) - 1
 
 
 def _log2_choose(n: int, k: int) -> float:

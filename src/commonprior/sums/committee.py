@@ -15,7 +15,8 @@ The aggregators are the first `aggregators` seats of the roster. The roster is i
 signed: there is nothing to draw, hence nothing that a coordinator could draw again until it likes the outcome. Sites
 that should aggregate are those whose names come first.
 
-`threshold` t of the aggregators together, with the coordinator and any dealers, learn the sum and nothing else; t + 1
+`threshold` t of the aggregators together, with the coordinator and other sites, fewer than 2 · T - n of the n in all (T
+signatures make a set of survivors, and with more liars there could be two), learn the sum and nothing else; t + 1
 give it and t + 2 answers must come, so that it is never opened unchecked. With a answers, (a - t - 1) // 2 liars among
 them are named and the sum is right without them (`_committee_terms.tolerances`). What nobody notices: a site that lies
 about its own vector, within what the field can hold. Whoever sees the sum learns what the sum says; only a mechanism's
