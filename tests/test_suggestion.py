@@ -130,3 +130,15 @@ def test_padding_changes_nothing():
 def test_what_cannot_be_judged_is_refused(bad, words):
     with pytest.raises((InputError, ModelError), match=words):
         bad()
+
+
+def test_a_learner_that_is_as_sure_everywhere_chooses_nothing_by_information():
+    with pytest.raises(InputError, match="information is alike for all candidates: the learner says one variance"):
+        pick(learned(NET), SUPPORT, CANDIDATES, KEY, 2, "information")
+    assert len(pick(learned(NET), SUPPORT, CANDIDATES, KEY, 2, "improvement")) == 2
+
+
+def test_a_prediction_without_any_doubt_promises_nothing_or_its_lead():
+    sure = Gaussian(np.array([1.0, 2.0, 0.0]), np.zeros(3))
+    np.testing.assert_array_equal(expected_improvement(sure, 1.0, True), [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(expected_improvement(sure, 1.0, False), [0.0, 0.0, 1.0])

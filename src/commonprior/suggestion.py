@@ -4,7 +4,9 @@
 optimization of expensive black-box functions", 1998, eq. 15). *Information* is how much less uncertain the predictions
 of all candidates are expected to be once this one is measured (MacKay, "Information-based objective functions for
 active data selection", 1992, section 4): the label is imagined, the learner adapts to it, and the entropies of its
-predictions before and after are compared. Only `adapt` and `predict` are used, so any learner can suggest.
+predictions before and after are compared. Only `adapt` and `predict` are used, so any learner can suggest. One whose
+prior has one variance for all predictions (those that take gradient steps) knows no sample better than another: by
+information nothing can be chosen then.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from commonprior.task import Array, Batch, Categorical, Gaussian, Prediction, Ta
 REFERENCE = 256
 """Uncertainty is averaged over at most so many candidates, evenly spread through the list."""
 
-_AT_ONCE = 64
+_AT_ONCE, _SAME = 64, 1e-7
+_FAR = 1e3
+"""Standard deviations beyond which nothing changes: a prediction without any doubt would be infinitely many away."""
 _NODES, _WEIGHTS = (values.astype(np.float32) for values in np.polynomial.hermite_e.hermegauss(3))
 
 Aim = Literal["improvement", "information"]
@@ -48,7 +52,8 @@ def suggest(
 ) -> Suggestion:
     """Judge candidates x [n, ...] for a task known by its support [k, ...], labels in the user's units.
 
-    Raises `InputError` for an empty support or an empty list, `ModelError` for inputs of another make.
+    Raises `InputError` for an empty support or an empty list, `ModelError` for inputs of another make, or where the
+    learner has no room for one more sample than the support's.
     """
     n, target = len(jax.tree.leaves(x)[0]), learned.spec.target
     if n == 0 or not (np.asarray(support.mask) > 0).any():
@@ -78,7 +83,7 @@ def pick(
 
     After each choice its label is taken to be what was predicted (Ginsbourger, Le Riche & Carraro, "Kriging is
     well-suited to parallelize optimization", 2010, the kriging believer), so that a batch does not choose one thing
-    twice. Raises `InputError` where the aim does not fit the task, or too few candidates are left.
+    twice. Raises `InputError` where the aim does not fit the task or the learner, or too few candidates are left.
     """
     n = len(jax.tree.leaves(x)[0])
     if not 1 <= count <= n:
@@ -93,6 +98,11 @@ def pick(
         promise = judged.information if aim == "information" else judged.improvement
         if promise is None:
             raise InputError("improvement is for numbers; ask for information where classes are predicted")
+        if i == 0 and aim == "information" and n > 1 and np.ptp(promise) <= _SAME * max(1, np.abs(promise).max()):
+            raise InputError(
+                "information is alike for all candidates: the learner says one variance for every sample; ask for "
+                "improvement, or train a learner whose variance depends on the sample (dkt, alpaca, neural_process)"
+            )
         best = int(np.argmax(np.where(np.isin(np.arange(n), chosen), -np.inf, promise)))
         chosen.append(best)
         if i < count - 1:
@@ -104,7 +114,7 @@ def expected_improvement(prediction: Gaussian, best: float, maximise: bool) -> n
     """Return E[max(y - best, 0)] [n] of predicted labels y (or of best - y), never below 0."""
     mean, sd = np.asarray(prediction.mean, np.float64), np.sqrt(np.asarray(prediction.variance, np.float64))
     lead = mean - best if maximise else best - mean
-    z = lead / sd
+    z = np.clip(lead / np.maximum(sd, 1e-300), -_FAR, _FAR)
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     return np.maximum(lead * special.ndtr(z) + sd * density, 0.0)
 

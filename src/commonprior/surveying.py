@@ -23,7 +23,7 @@ from commonprior.recipe import Recipe
 from commonprior.surveys import Survey
 from commonprior.surveys.conduct import conduct
 from commonprior.surveys.diversity import Diversity
-from commonprior.surveys.novelty import Novelty
+from commonprior.surveys.novelty import Judgement, Novelty
 from commonprior.tasks.table import encode_rows, fit_scaler, read_frame
 
 _TASKS = 32
@@ -40,7 +40,8 @@ def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> 
     )
     directions = question.directions(answers)
     _, also = conduct(_recipe(recipe, novelty, novelty.rounds), run / "surveys" / "novelty", family)
-    figures: dict[str, Any] = {**directions._asdict(), "privacy": f"{privacy}; {also}"}
+    answered = max(len(family.train) - recipe.schedule.dropouts, 1)
+    figures: dict[str, Any] = {**directions._asdict(), "answered": answered, "privacy": f"{privacy}; {also}"}
     write_whole(run / "surveys" / "figures.json", json.dumps(figures, indent=1).encode())
     report_run(run)
     print_pairs(console, {
@@ -58,20 +59,36 @@ def novelty(run: Path, samples: Path, rate: float, console: Console, out: Path |
     _, learned = open_run(run)
     frame = read_frame(samples)
     alone, together = judge(run, learned, frame, str(samples))
-    new = np.flatnonzero(alone <= rate)
+    rows, task = alone.p_values, float(together.p_values[0])
+    new = np.flatnonzero(rows <= rate)
     listed = ", ".join(str(frame.index[i]) for i in new[:10]) + ("…" if len(new) > 10 else "")
     print_pairs(console, {
-        "unlike the sites' samples": f"{len(new)} of {len(alone)} rows" + (f": {listed}" if len(new) else ""),
+        "unlike the sites' samples": f"{len(new)} of {len(rows)} rows" + (f": {listed}" if len(new) else "")
+        + _nothing(alone.least, rate),
         "false alarms": f"of samples like the sites' own, at most {rate:.0%} are called so",
-        "as one task": f"p = {together:.2g}: " + ("unlike the sites' tasks" if together <= rate else "not unlike them"),
+        "as one task": f"p = {task:.2g}: " + ("unlike the sites' tasks" if task <= rate else "not unlike them")
+        + _nothing(together.least, rate),
     })  # fmt: skip
     if out is not None:
-        rows = [{"row": int(row), "p": float(p)} for row, p in zip(frame.index, alone, strict=True)]
-        out.write_text(json.dumps({"rows": rows, "task": together}, indent=1))
+        each = [{"row": int(row), "p": float(p)} for row, p in zip(frame.index, rows, strict=True)]
+        out.write_text(json.dumps({"rows": each, "task": task}, indent=1))
 
 
-def judge(run: Path, learned: LearnedPrior, frame: pd.DataFrame, path: str) -> tuple[np.ndarray, float]:
-    """Return the p-value of each row [n] and of the table as a task. Raises `RunError` where no survey was finished."""
+def _nothing(least: float, rate: float) -> str:
+    """Return what is to be said where nothing could have been found."""
+    if least <= rate:
+        return ""
+    return (
+        f"; nothing could be: of the samples that were scored, and under their noise, no p-value is below {least:.2g}; "
+        f"ask for a larger --rate, or survey more tasks or with less noise"
+    )
+
+
+def judge(run: Path, learned: LearnedPrior, frame: pd.DataFrame, path: str) -> tuple[Judgement, Judgement]:
+    """Return how unlike the sites' samples are the rows, and the table as one task.
+
+    Raises `RunError` where no survey was finished.
+    """
     if not learned.spec.columns:
         raise RunError(f"{run}: its tasks are no tables; use `commonprior.surveys.novelty` in Python")
     checkpoints = sorted((run / "surveys" / "novelty" / "checkpoints").glob("*.safetensors"))
@@ -79,8 +96,9 @@ def judge(run: Path, learned: LearnedPrior, frame: pd.DataFrame, path: str) -> t
         raise RunError(f"{run}: nobody has asked its sites what their samples are like; run `commonprior survey {run}`")
     prior, scaler = load_prior(checkpoints[-1]), fit_scaler(frame, learned.spec, path)
     x = encode_rows(frame, learned.spec, path, scaler)
-    asked = Novelty()
-    return asked.judge(prior, x).p_values, float(asked.judge_task(prior, x).p_values[0])
+    figures, asked = run / "surveys" / "figures.json", Novelty()
+    sites = int(json.loads(figures.read_text()).get("answered", 1)) if figures.exists() else 1
+    return asked.judge(prior, x, sites), asked.judge_task(prior, x, sites)
 
 
 def _recipe(recipe: Recipe, question: Survey, rounds: int) -> Recipe:

@@ -1,5 +1,7 @@
 """A site's work in a round: exact where it is one plain step, an optimiser's where it is more."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,3 +89,37 @@ def test_a_single_step_with_a_memory_still_mixes_the_tasks():
 def test_refuses_what_makes_no_sense(field, value):
     with pytest.raises(RecipeError, match=rf"local\.{field} = "):
         LocalWork(**{field: value})
+
+
+@pytest.mark.parametrize("local", [LocalWork(clip=0.01), LocalWork(averaged=True, clip=0.01)])
+def test_a_clip_bounds_each_gradient(local):
+    learner, everyone = Maml(Mlp((6,), "tanh"), local=local), tasks(3)
+    prior = learner.init(SPEC, KEY)
+    rows = learner.contribute(prior, everyone, {}, KEY)[0].rows / -local.rate
+    free = dataclasses.replace(learner, local=dataclasses.replace(local, clip=0.0))
+    expected = free.contribute(prior, everyone, {}, KEY)[0].rows / -local.rate
+    norms = np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (norms > 0.01).all()
+    np.testing.assert_allclose(rows, expected * 0.01 / norms, rtol=1e-4)
+
+
+def test_under_a_clip_a_task_that_diverges_counts_as_none_and_without_one_shows():
+    everyone = tasks(3)
+    everyone.support.x[1] *= 1e15
+    for clip, finite in ((0.0, False), (1.0, True)):
+        learner = Maml(Mlp((6,), "relu"), inner_steps=5, local=LocalWork(clip=clip))
+        rows = learner.contribute(learner.init(SPEC, KEY), everyone, {}, KEY)[0].rows
+        assert np.isfinite(rows[[0, 2]]).all()
+        assert np.isfinite(rows[1]).all() == finite
+        assert not finite or not rows[1].any()
+
+
+def test_a_clip_holds_in_every_step_of_an_optimiser():
+    learner = Maml(Mlp((6,), "tanh"), local=LocalWork(3, "sgd", 0.5, clip=0.01))
+    row = learner.contribute(learner.init(SPEC, KEY), tasks(6), {}, KEY)[0].rows[0]
+    assert 0 < np.linalg.norm(row) <= 3 * 0.5 * 0.01 * (1 + 1e-5)
+
+
+def test_a_clip_below_nothing_is_refused():
+    with pytest.raises(RecipeError, match=r"local.clip = -1.0: expected a norm above 0, or 0 for none"):
+        LocalWork(clip=-1.0)

@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from commonprior.errors import RecipeError
 from commonprior.learners import _wishart
@@ -71,7 +72,7 @@ def test_a_gaussian_class_predicts_as_a_multivariate_t():
         np.testing.assert_allclose(got[:, k], t.logpdf(new) + np.log((n + 1) / (6 + 3)), rtol=1e-8)
 
 
-def test_the_best_readout_of_each_task_is_ridge_regression():
+def test_the_best_readout_of_each_task_is_ridge_regression_on_the_others_samples():
     learner, task = Probe(NETWORK, features=4), Task(batch(6), batch(5, 1))
     with jax.enable_x64(True):
         params = perturbed(learner.init(LINES, KEY)).params
@@ -79,9 +80,21 @@ def test_the_best_readout_of_each_task_is_ridge_regression():
         features = np.asarray(learner._encode(params, both.x))
         got = float(learner._taught(params, features, both))
     y = both.y - params["mean"][0]
-    ridge = Ridge(alpha=4.0, fit_intercept=False).fit(features, y)
-    expected = ((y - ridge.predict(features)) ** 2).sum() + 4.0 * (ridge.coef_**2).sum()
-    assert got == pytest.approx(expected / 11, rel=1e-9)
+    predicted = cross_val_predict(Ridge(alpha=4.0, fit_intercept=False), features, y, cv=LeaveOneOut())
+    assert got == pytest.approx(((y - predicted) ** 2).mean(), rel=1e-9)
+
+
+def test_larger_features_of_labels_without_a_pattern_are_no_better():
+    """A readout judged on what it was fitted to would be, without end."""
+    learner, rng = Probe(NETWORK, features=4), np.random.default_rng(0)
+    with jax.enable_x64(True):
+        params = learner.init(LINES, KEY).params
+        tasks = [(rng.normal(size=(12, 4)), rng.normal(size=12)) for _ in range(60)]
+        losses = [
+            np.mean([learner._taught(params, scale * f, Batch(f, y, np.ones(12))) for f, y in tasks])
+            for scale in (0.1, 1.0, 10.0)
+        ]
+    assert losses[0] < losses[1] < losses[2]
 
 
 @pytest.mark.parametrize("teaches", ["pooled", "multitask"])

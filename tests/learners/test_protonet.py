@@ -66,13 +66,16 @@ def test_mahalanobis_shrinks_a_class_towards_the_task_as_simple_cnaps_does():
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "mahalanobis"])
-def test_a_class_without_a_sample_is_the_least_likely(distance):
+@pytest.mark.parametrize("unseen", [(1,), (0, 1)])
+def test_a_class_without_a_sample_is_as_likely_as_a_sample_in_so_many_says(distance, unseen):
+    """Before the bias, which a fresh prior has none of: 1 / (n + u) after n samples, u such classes."""
     support = batch(9)
-    support.mask[support.y == 1] = 0
+    support.mask[np.isin(support.y, unseen)] = 0
     _, prediction = answers(Protonet(NETWORK, 4, distance), BLOBS, support, batch(6, 1))
-    logits = np.asarray(prediction.logits)
-    assert (logits[:, 1] < logits[:, [0, 2]].min(1) - 5).all()
-    assert np.isfinite(logits).all()
+    chances = np.asarray(jax.nn.softmax(prediction.logits))
+    np.testing.assert_allclose(chances[:, list(unseen)], 1 / (support.mask.sum() + len(unseen)), rtol=1e-5)
+    seen = [c for c in range(3) if c not in unseen]
+    assert (chances[:, seen].max(1) > chances[:, list(unseen)].max(1)).all()
 
 
 def test_a_regression_is_smoothed_by_a_kernel_with_the_prior_as_one_more_neighbour():

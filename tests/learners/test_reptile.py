@@ -1,5 +1,7 @@
 """Reptile's rows against the algorithm written out."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -54,7 +56,21 @@ def test_a_task_gone_astray_moves_the_noise_no_further_than_a_few():
     far = one._replace(query=one.query._replace(y=one.query.y + 1e4))
     prior = LEARNER.init(SPEC, KEY)
     row = unflatten(LEARNER.contribute(prior, far, {}, KEY)[0].rows[0], prior.params)
-    assert row["noise"][0] == 3.0
+    assert row["noise"][0] == 20.0
+
+
+def test_a_task_on_which_the_steps_diverge_counts_as_none_under_a_clip():
+    everyone = tasks(3)
+    everyone.support.x[1] *= 1e15
+    learner = Reptile(Mlp((6,), "relu"), inner_steps=3, inner_rate=0.05)
+    prior = learner.init(SPEC, KEY)
+    free = learner.contribute(prior, everyone, {}, KEY)[0].rows
+    clipped = dataclasses.replace(learner, clip=0.05).contribute(prior, everyone, {}, KEY)[0].rows
+    assert not np.isfinite(free[1]).all()
+    assert (clipped[1] == 0).all()
+    norms = np.linalg.norm(free[[0, 2]], axis=1, keepdims=True)
+    np.testing.assert_allclose(clipped[[0, 2]], free[[0, 2]] * np.minimum(1, 0.05 / norms), rtol=1e-5)
+    assert norms.max() > 0.05
 
 
 def test_without_a_query_the_noise_stays_as_it_is():
@@ -66,7 +82,7 @@ def test_without_a_query_the_noise_stays_as_it_is():
     assert np.abs(row["head/weight"]).max() > 0
 
 
-@pytest.mark.parametrize(("field", "value"), [("inner_steps", 0), ("inner_rate", 0.0)])
+@pytest.mark.parametrize(("field", "value"), [("inner_steps", 0), ("inner_rate", 0.0), ("clip", -1.0)])
 def test_refuses_what_makes_no_sense(field, value):
     with pytest.raises(RecipeError, match=f"{field} = "):
         Reptile(NETWORK, **{field: value})

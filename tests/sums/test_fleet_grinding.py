@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from commonprior.canonical import digest
-from commonprior.errors import PolicyRefusal, ProtocolError
+from commonprior.errors import CommonPriorError, PolicyRefusal, ProtocolError
 from commonprior.sums import _fleet_party, _graph
 from commonprior.sums._draw import Coins, commit_contribution
 from commonprior.sums._fleet_messages import (
@@ -149,8 +149,8 @@ def impersonate(attempt, strip, forged=range(1, 12), most_silent=0):
     """Put the coordinator's own keys in the place of `forged`, and take the victim's masks off with them.
 
     Of the victim's holders, forged ones do not deal, up to `most_silent`, and nobody is asked for their signatures.
-    Returns None where chance gave it too few shares. The contributions of the others are known to a coordinator that
-    shows each of them a roll of its own.
+    Returns None where chance gave it too few shares, or none that it forged. The contributions of the others are known
+    to a coordinator that shows each of them a roll of its own.
     """
     session, terms = attempt.session, attempt.sum.terms
     attempt.until("shares")
@@ -173,7 +173,7 @@ def impersonate(attempt, strip, forged=range(1, 12), most_silent=0):
         if s in known
     }
     silent = [s for s in holders if s in fakes and most_silent]
-    if len(shares) < terms.threshold or len(silent) > most_silent:
+    if len(shares) < terms.threshold or len(silent) > most_silent or (most_silent and not silent):
         return None
     graph = draw_graph(session, roll, {s: r for s, r in shown.items() if s not in silent}, terms.holders)
     near, junk = graph.neighbours_of(VICTIM), os.urandom(PACKET_BYTES)
@@ -228,6 +228,31 @@ def test_attack_forged_holders_that_never_deal_succeeds_where_only_those_who_dea
         if bare is not None:
             break
     np.testing.assert_array_equal(bare, attempt.vectors[VICTIM])
+
+
+def test_attack_a_colluder_s_key_that_no_secret_comes_of_and_roll_after_roll(fleet, identities):
+    """A point of low order, signed: whoever drew it refuses, and must not draw again under another roll."""
+    attempt = fleet(play_={"guard": lambda seats: None}).until("shares")
+    keys = {s: read_announcement(attempt.body(frame)) for s, frame in attempt.heard["keys"].items()}
+    places = {s: place_of(attempt.session, s, a.public, a.draw) for s, a in keys.items()}
+    signatures, refused = {s: a.signature for s, a in keys.items()}, 0
+    for turn, colluder in enumerate(COLLUDERS):
+        places[colluder] = places[colluder]._replace(channel=turn.to_bytes(1, "big") + bytes(31))
+        statement = place_statement(attempt.session, colluder, places[colluder])
+        signatures[colluder] = identities[colluder].sign(statement)
+    request = write_roll(roll_of(attempt.session, {**places, 10: places[9], 11: places[9]}), signatures, 12)
+    with pytest.raises(ProtocolError, match="two of 12 sites in the roll have the same key"):
+        attempt.ask(VICTIM, attempt.request("shares", VICTIM, request))
+    places = {s: p for s, p in places.items() if s not in COLLUDERS[2:]}
+    low = write_roll(roll_of(attempt.session, places), signatures, 12)
+    for seat in range(9):
+        try:
+            attempt.ask(seat, attempt.request("shares", seat, low))
+        except CommonPriorError:
+            refused += 1
+            with pytest.raises(ProtocolError, match=f"seat {seat} has left this attempt"):
+                attempt.ask(seat, attempt.outbox[seat])
+    assert refused > 2
 
 
 def test_attack_sybils_fill_the_cohort_is_for_the_guard(fleet):

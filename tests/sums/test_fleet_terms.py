@@ -188,13 +188,24 @@ def test_so_many_sites_may_be_missing_and_no_more(n, dropouts, colluders, lacks)
         ways = sum(math.comb(honest - m, x) * whole**x * part ** (honest - m - x) for x in few)
         return math.comb(honest, m) * Fraction(ways, p.denominator ** (honest - m))
 
+    bad = next(m for m in range(k + 1) if n * tail(shown - 1, colluders, k, m) <= Fraction(1, 2**46))
+    together = 1 + terms.threshold - bad
+
+    def confined(m):
+        """The same of so many of the m who drew nobody but the m, colluders, and as many others as may drop out."""
+        if m < together:
+            return 0
+        x = min(dropouts, honest - m)
+        each = Fraction(math.comb(m - 1 + x + colluders, k), math.comb(n - 1, k))
+        return min(1, math.comb(m, together) * math.comb(honest - m, x) * each**together)
+
     sets = {m: avoided(m) for m in range(1, lacks + 8)}
 
     def opens(more):
         """A bound on the chance of `more` or more; what is left out above falls by a half each time."""
-        return min(1, 2 * sum(sets[m] for m in sets if m >= more)) * min(
-            1, honest * passes(shown, shown - more, terms.spot)
-        )
+        unnoticed = min(1, honest * passes(shown, shown - more, terms.spot))
+        any_, one_signed = (2 * sum(sets[m] * w(m) for m in sets if m >= more) for w in (lambda m: 1, confined))
+        return min(1, any_) * unnoticed + one_signed
 
     assert sets[lacks + 7] < sets[lacks + 6] / 2
     assert unsigned(n, dropouts, colluders) == lacks
@@ -202,27 +213,26 @@ def test_so_many_sites_may_be_missing_and_no_more(n, dropouts, colluders, lacks)
     assert opens(lacks) / 2 > Fraction(1, 2**46)
 
 
-def missed(graph, honest, survivors):
-    """How many of the survivors can be missing at most, so that nobody else among them drew one of them."""
+def missed(graph, honest, gone):
+    """How many can be missing at most, the smaller side, so that nobody else in the sum drew one of them."""
     return max(
         m
-        for m in range(honest)
+        for m in range(honest // 2 + 1)
         for lost in itertools.combinations(range(honest), m)
-        if sum(i not in lost and not graph[i] & set(lost) for i in range(honest)) >= survivors - m
+        if sum(i not in lost and not graph[i] & set(lost) for i in range(honest)) >= max(honest - gone - m, m)
     )
 
 
 @pytest.mark.parametrize(("honest", "gone", "drawn"), [(4, 0, 1), (4, 1, 2), (5, 0, 2), (5, 1, 2)])
 def test_the_bound_on_who_is_missing_holds_over_every_graph(honest, gone, drawn):
-    """Without any look at signatures; up to half of the survivors, beyond which they would be cut off."""
+    """Without any look at signatures."""
     choices = [
         [set(c) for c in itertools.combinations([j for j in range(honest) if j != i], drawn)] for i in range(honest)
     ]
     graphs = list(itertools.product(*choices))
     for bits in (1, 3, 6):
-        few = missing(honest, 0, gone, drawn, 0, bits)
-        half = (honest - gone) // 2
-        assert sum(few < missed(graph, honest, honest - gone) <= half for graph in graphs) <= len(graphs) / 2**bits
+        few = missing(honest, 0, gone, drawn, 1, 0, bits)
+        assert sum(few < missed(graph, honest, gone) for graph in graphs) <= len(graphs) / 2**bits
 
 
 def test_where_every_signature_is_looked_at_nobody_is_missing():
@@ -257,3 +267,9 @@ def test_a_neighbour_more_than_needed_is_taken_where_it_fits_and_left_out_where_
     made = session(n=51, dropouts=5, colluders=5)
     for wanted in range(12, 49):
         assert terms_of(made, wanted).holders <= wanted
+
+
+@pytest.mark.parametrize(("n", "dropouts", "colluders", "wanted"), [(500, 50, 50, 56), (600, 120, 30, 68)])
+def test_noise_is_sized_for_the_terms_that_hold_where_the_wanted_ones_do_not_fit(n, dropouts, colluders, wanted):
+    assert _fleet_terms._terms(n, dropouts, colluders, wanted) is None
+    assert unsigned(n, dropouts, colluders, wanted) == unsigned(n, dropouts, colluders, wanted - 1) > 0

@@ -310,6 +310,16 @@ def test_attack_a_frame_of_another_group_or_another_draw(grouped):
     assert isinstance(done, Aggregate)
 
 
+def test_attack_a_phase_within_another(grouped):
+    """Whoever guards a site goes by the outer frame's phase: survivors shown under another name would pass unseen."""
+    attempt = grouped().until("consistency")
+    seat = held_groups(attempt)[0].seats[0]
+    within = attempt.body(attempt.outbox[seat], seat)
+    with pytest.raises(ProtocolError, match=f"masked request to seat {seat} with a consistency request within"):
+        attempt.ask(seat, attempt.request("masked", seat, within))
+    assert isinstance(attempt.finish(start="consistency"), Aggregate)
+
+
 def test_attack_a_group_below_the_minimum_cohort(grouped):
     """The guard sees a site's own group, in seats of the whole roster: a crowd of 9 does not stand for one of 3."""
     seen = []

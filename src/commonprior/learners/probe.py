@@ -44,8 +44,10 @@ class Known(NamedTuple):
 class Probe(Learner):
     """`teaches`: `pooled` trains the encoder with one readout for all tasks, `multitask` with the best one for each.
 
-    The best one, by ridge regression on all of a task's samples, is eliminated: variable projection (Golub & Pereyra,
-    1973), so that no task needs a head of its own that would have to be kept or named.
+    The best one, by ridge regression on a task's samples, is eliminated: variable projection (Golub & Pereyra, 1973),
+    so that no task needs a head of its own that would have to be kept or named. What is judged is the error on each
+    sample of the readout of all others (Allen's PRESS, 1974): on the samples that a readout was fitted to, large
+    features would always do better than small ones.
     """
 
     network: Network
@@ -110,17 +112,18 @@ class Probe(Learner):
         return self.network.apply({n.removeprefix("encoder/"): v for n, v in params.items() if "encoder/" in n}, x)
 
     def _taught(self, params: Tensors, features: Array, both: Batch) -> Array:
-        """Return the squared error of the readout over all samples, with the ridge's penalty where it is its own."""
+        """Return the readout's squared error over all samples; the task's own is judged with each left out in turn."""
         known = (both.mask > 0)[:, None]
         n = jnp.maximum(known.sum(), 1)
         if self.teaches == "pooled":
             wrong = _functions.labels(params[_BIAS], both) - features @ params[_READOUT]
             return (jnp.where(known, wrong, 0) ** 2).sum() / n
         labels = _functions.labels(jax.lax.stop_gradient(params[_MEAN]), both)
-        # The least of |y - f w|^2 + |w|^2 e over w is y' (f f'/e + 1)^-1 y.
+        # With A = f f'/e + 1, leaving sample i out gives an error of (A^-1 y)_i / (A^-1)_ii.
         alike = features @ features.T / self.features
-        left = _gp.condition(alike, jnp.ones((), features.dtype), both.mask, labels).weights
-        return (jnp.where(known, labels, 0) * left).sum() / n
+        posterior = _gp.condition(alike, jnp.ones((), features.dtype), both.mask, labels)
+        wrong = posterior.weights / (posterior.inverse**2).sum(0)[:, None]
+        return (jnp.where(known, wrong, 0) ** 2).sum() / n
 
     def _predict(self, params: Tensors, known: Known, features: Array) -> Prediction:
         support = known.support

@@ -32,9 +32,6 @@ from commonprior.task import Array, Batch, Categorical, Prediction, Task, TaskSp
 
 _SCALE, _RIDGE = "scale", "ridge"
 
-_UNSEEN = 10.0
-"""How far below the least likely class with samples one without is put."""
-
 
 class Known(NamedTuple):
     """A task's samples so far, `x` their features [n, e]."""
@@ -76,7 +73,11 @@ class Protonet(Learner):
         return Known(known if start is None else _functions.together(start.support, known))
 
     def predict(self, prior: Prior, adapted: Known, x: Array, key: Array) -> Prediction:
-        """Return each class's logit, or the smoothed labels. A class without a sample is the least likely."""
+        """Return each class's logit, or the smoothed labels.
+
+        After n samples each of u classes without one has a probability of 1 / (n + u), Laplace's rule of succession,
+        before the prior's own bias.
+        """
         return self._predict(prior.params, adapted.support, x)
 
     def contribute(self, prior: Prior, tasks: Task, memory: Memory, key: Array) -> tuple[Contributions, Memory]:
@@ -115,8 +116,9 @@ class Protonet(Learner):
         else:
             distances = self._mahalanobis(params, support, member, prototypes, features)
         logits, seen = -scale * distances, sizes > 0
-        least = jnp.where(seen, logits, jnp.inf).min(1, keepdims=True) - _UNSEEN
-        logits = jnp.where(seen, logits, jnp.where(seen.any(), least, 0))
+        together = jax.nn.logsumexp(jnp.where(seen, logits, -jnp.inf), axis=1, keepdims=True)
+        unseen = jnp.where(seen.any(), together - jnp.log(jnp.maximum(sizes.sum(), 1)), 0)
+        logits = jnp.where(seen, logits, unseen)
         return Categorical(logits + params[BIAS])
 
     def _mahalanobis(self, params: Tensors, support: Batch, member: Array, prototypes: Array, x: Array) -> Array:

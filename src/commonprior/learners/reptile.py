@@ -88,7 +88,7 @@ class Reptile(Learner):
         if _objective.NOISE in params:
             # An error on samples that were learned from would flatter; the query's, after the support alone, does not.
             adapted = {**params, **self._adapt(params, task.support)}
-            towards[_objective.NOISE] = _objective.newton(self.network, adapted, task.query)
+            towards[_objective.NOISE] = _objective.scoring(self.network, adapted, task.query)
         return towards
 
 

@@ -26,14 +26,14 @@ and whose vectors, summed, come out of their masks. Whatever a site of A drew is
 site that is not in S, of which there are n - |S|, at most `dropouts`: it is no honest site in S outside A, for the mask
 with it stays, and no forged one, for the site would have left. And t of its holders opened its seed, t - c of them
 honest, hence in A. Such an A, short of everyone, does not exist but for 2^-46, however the coordinator chose who
-dropped out after it had seen the graph (`_tails.split_bits`, which counts the honest sites in S on the smaller side:
-A, or all others, among whom the draw of whoever has a true place in the roll is as uniform, and as confined).
-*What is opened contains the honest sites that signed*, `threshold` - colluders, as on the complete graph. One of them
-left out would be so with the t - c honest holders of its own that gave it their word, in another such set. But a fleet
-looks at some signatures only, and a statement that lacks a few may be taken: a few sites whose place was forged, or
-that were shown another view, may be missing from a sum that the others believe them in. Nobody in A drew one of them,
-which only a few can be so lucky as to be (4 of 800 among 1,000 sites, a tenth colluding); the record lacks their
-signatures, no site acknowledges the round, and noise is sized without them (`_fleet_terms.unsigned`).
+dropped out after it had seen the graph: `_tails.split_bits`, as long as A is the smaller side of the honest sites in S.
+*What is opened contains `threshold` - colluders honest sites*, as on the complete graph, but for a few. Where A is the
+larger side, nobody in it drew one of the sites in S that are missing: not a site whose place was forged, nor one that
+was shown another view (whose own draw need not be uniform: nothing is built on it), nor one that signed, which with the
+t - c honest sites of its draw that gave it their word drew nobody in A either, so that hardly any is. So lucky only a
+few can be (4 of 800 among 1,000 sites, a tenth colluding; none where all signatures are looked at). A statement that
+lacks their signatures may be taken by sites that look at some; the record lacks them, no site acknowledges the round,
+and noise is sized without them (`_tails.missing`, `_fleet_terms.unsigned`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from typing import final
 import numpy as np
 
 from commonprior.canonical import Value, encode
-from commonprior.errors import InputError, ProtocolError
+from commonprior.errors import CommonPriorError, InputError, ProtocolError
 from commonprior.identity import Identity, verify
 from commonprior.session import Seat, Session, consistency_statement
 from commonprior.sums import CONSISTENCY, Csprng, Finished, Guard
@@ -197,8 +197,13 @@ class FleetParty(PhasedParty):
             raise ProtocolError(f"two of {len(roll.seats)} sites in the roll have the same key; expected fresh keys")
         self._guard(frozenset(roll.seats))
         holders = draw_holders(roll.hash, roll.seats, seat, state.contribution, self._terms.holders)
-        self._require_signed(roll, {holder: signatures[holder] for holder in holders})
-        lines = {peer: lines_to(session, roll, state.secrets.channel, seat, peer) for peer in holders}
+        try:
+            self._require_signed(roll, {holder: signatures[holder] for holder in holders})
+            lines = {peer: lines_to(session, roll, state.secrets.channel, seat, peer) for peer in holders}
+        except CommonPriorError:
+            # A roll whose draw does not hold must not be followed by another, until the draw is to somebody's taste.
+            self.close("shares")
+            raise
         seeds = split(state.secrets.seed, self._terms.threshold, holders, self._csprng)
         keys = split(state.secrets.mask.private_bytes_raw(), self._terms.threshold, holders, self._csprng)
         packets = [
@@ -210,16 +215,12 @@ class FleetParty(PhasedParty):
         )
 
     def _require_signed(self, roll: Roll, signatures: Mapping[Seat, bytes]) -> None:
-        """Raise unless each of these sites signed its place in the roll.
-
-        A roll that fails must not be followed by another, until the draw avoids what is forged: the site leaves.
-        """
+        """Raise unless each of these sites signed its place in the roll."""
         for seat, signature in signatures.items():
             place = roll.place(seat)
             if place is None or not verify(
                 self._session.key_of(seat), signature, place_statement(self._session, seat, place)
             ):
-                self.close("shares")
                 raise ProtocolError(f"seat {seat} did not sign its place in the roll")
 
     def _hide(self, state: Dealt, body: Value) -> tuple[Hidden, Reply]:

@@ -59,14 +59,11 @@ def terms_of(session: Session, neighbours: int = 0) -> Terms | None:
     least = _fewest(n, dropouts, colluders)
     if not neighbours and 2 * least >= n - 1:
         return None
-    wanted = neighbours or least
-    # One neighbour more may round a bound the wrong way: then one of them is left out again.
-    fit = (_terms(n, dropouts, colluders, k) for k in range(wanted, least - 1, -1))
-    terms = next((terms for terms in fit if terms), None)
+    terms = _fitting(n, dropouts, colluders, neighbours or least)
     if terms is None:
         raise RecipeError(
-            f"sum.neighbours = {wanted} of {n} sites, of whom {dropouts} may drop out and {colluders} collude: "
-            f"expected at least {least}, so that every site keeps enough honest holders but for a chance of "
+            f"sum.neighbours = {neighbours or least} of {n} sites, of whom {dropouts} may drop out and {colluders} "
+            f"collude: expected at least {least}, so that every site keeps enough honest holders but for a chance of "
             f"2^-{_BITS - 2}; take that, or 0 for what is needed"
         )
     if session.attempt >= ATTEMPTS:
@@ -84,11 +81,22 @@ def unsigned(n: int, dropouts: int, colluders: int, neighbours: int = 0) -> int:
     """
     if (n <= COMPLETE and not neighbours) or neighbours >= n - 1:
         return 0
-    k = _fewest(n, dropouts, colluders)
-    terms = _terms(n, dropouts, colluders, max(k, neighbours)) if neighbours or 2 * k < n - 1 else None
+    least = _fewest(n, dropouts, colluders)
+    terms = _fitting(n, dropouts, colluders, neighbours or least) if neighbours or 2 * least < n - 1 else None
     if terms is None:
         return 0
-    return missing(n - colluders, colluders, dropouts, terms.holders, terms.spot, _SECRECY_BITS)
+    k, t, spot = terms.holders, terms.threshold, terms.spot
+    signs = 1 + t - _most_colluders(n, dropouts, colluders, k)
+    return missing(n - colluders, colluders, dropouts, k, signs, spot, _SECRECY_BITS)
+
+
+def _fitting(n: int, dropouts: int, colluders: int, wanted: int) -> Terms | None:
+    """Return the terms of as many holders as wanted, or of the most below that fit; None where there are none.
+
+    One neighbour more may round a bound the wrong way: then one of them is left out again.
+    """
+    fit = (_terms(n, dropouts, colluders, k) for k in range(wanted, _fewest(n, dropouts, colluders) - 1, -1))
+    return next((terms for terms in fit if terms), None)
 
 
 @cache
@@ -104,9 +112,15 @@ def _terms(n: int, dropouts: int, colluders: int, k: int) -> Terms | None:
     if k >= survivors:
         return None
     gone = most(n - 1, dropouts, k, _BITS, n)
-    bad = most(survivors - 1, min(colluders, survivors - 1), k, _SECRECY_BITS, n)
+    bad = _most_colluders(n, dropouts, colluders, k)
     t = k - gone
     if t <= bad or split_bits(n - colluders, colluders, dropouts, k, t - bad + 1) < _SECRECY_BITS:
         return None
     few = survivors <= _ALL
     return Terms(k, t, survivors if few else looks(survivors, n + colluders, _SECRECY_BITS, n))
+
+
+def _most_colluders(n: int, dropouts: int, colluders: int, k: int) -> int:
+    """Return c: hardly any site draws more colluders, however many others the coordinator leaves out."""
+    others = n - dropouts - 1
+    return most(others, min(colluders, others), k, _SECRECY_BITS, n)

@@ -9,7 +9,8 @@ Two sites are neighbours where one holds the other's shares: k-out-regular, as i
 single-server aggregation with (poly)logarithmic overhead", eprint 2020/704, algorithm 4), but checkable by everyone.
 
 **Why it cannot be ground.** Everything that decides whom an honest site draws is fixed with the roll but for its own r,
-which nobody else knows: 256 random bits, committed to before the roll was made, shown once, for one roll. So its k
+which nobody else knows: 256 random bits, committed to before the roll was made, used once, for one roll: a site
+leaves where what it drew there does not hold. So its k
 holders are a uniform k-subset of the roll, independent of all other sites', whatever the coordinator and its colluders
 chose before: which keys and commitments, in what order, how often. And once r is shown nothing changes them:
 

@@ -58,33 +58,43 @@ def split_bits(honest: int, colluders: int, gone: int, drawn: int, least: int) -
         inside = a - 1 + x + colluders
         if inside < drawn:
             continue
-        each = _log2_choose(inside, drawn) - _log2_choose(n - 1, drawn)
-        total += 2.0 ** min(1000.0, _log2_choose(honest, a) + _log2_choose(honest - a, x) + a * (each + _MARGIN))
+        each = _within(n, inside, drawn)
+        total += 2.0 ** min(1000.0, _log2_choose(honest, a) + _log2_choose(honest - a, x) + a * each)
     return -math.log2(total) if total else math.inf
 
 
 @cache
-def missing(honest: int, colluders: int, gone: int, drawn: int, looked: int, bits: int) -> int:
-    """Return f, where more than f honest sites are missing from an opened sum with a chance of at most 2^-bits.
+def missing(honest: int, colluders: int, gone: int, drawn: int, signs: int, looked: int, bits: int) -> int:
+    """Return f, where an opened sum holds fewer than honest - `gone` - f honest sites with a chance of at most 2^-bits.
 
-    Each of `honest` + `colluders` sites draws `drawn` others. m sites can only be missing where none of the other
-    honest survivors drew one of them, who are all but m of honest - `gone`, chosen by somebody who sees the graph: the
-    union bound over every m up to half of them and every such m sites. (More are a matter of `split_bits`.) And of more
-    than f signatures that do not hold, a site that goes on saw none among the `looked` that it drew.
+    Each of `honest` + `colluders` sites draws `drawn` others. m honest survivors can only be missing where none of the
+    others drew one of them, chosen by somebody who sees the graph: the union bound over every m and such m sites, where
+    they are the smaller side (where the others are, `split_bits` bounds it). Either none of them signed truly: then
+    more than f signatures do not hold, and a site that goes on saw none of these among the `looked` that it drew. Or
+    one did: then `signs` of them saw the same graph, and drew nobody but them, colluders, and up to `gone` others.
     """
-    n, most_left = honest + colluders, honest - gone
-    shown = n - gone
-    chances = np.full(most_left // 2 + 1, -np.inf)
-    for m in range(1, len(chances)):
-        avoids = _log2_choose(n - 1 - m, drawn) - _log2_choose(n - 1, drawn) if drawn < n - m else -math.inf
-        few = binom.logsf(most_left - m - 1, honest - m, 2.0 ** min(avoids + _MARGIN, 0.0)) / math.log(2)
-        chances[m] = _log2_choose(honest, m) + few + _MARGIN
-    more = np.logaddexp2.accumulate(chances[::-1])[::-1]
-    for f in range(len(chances) - 1):
+    n, sides, shown = honest + colluders, honest // 2, honest + colluders - gone
+    avoided, signed = np.full(sides + 1, -np.inf), np.zeros(sides + 1)
+    for m in range(1, sides + 1):
+        others = max(honest - gone - m, m)
+        few = binom.logsf(others - 1, honest - m, 2.0 ** min(_within(n, n - 1 - m, drawn), 0.0)) / math.log(2)
+        avoided[m] = _log2_choose(honest, m) + few + _MARGIN
+        x = min(gone, honest - m)
+        confined = signs * _within(n, m - 1 + x + colluders, drawn)
+        ways = _log2_choose(m, signs) + _log2_choose(honest - m, x) if m >= signs else -math.inf
+        signed[m] = min(0.0, ways + confined)
+    more, more_signed = (np.logaddexp2.accumulate(b[::-1])[::-1] for b in (avoided, avoided + signed))
+    for f in range(sides):
         goes_on = math.prod(max(0, shown - f - 1 - i) / (shown - i) for i in range(looked))
-        if min(more[f + 1], 0.0) + min(0.0, math.log2(honest * goes_on) if goes_on else -math.inf) <= -bits:
+        unnoticed = min(0.0, math.log2(honest * goes_on)) if goes_on else -math.inf
+        if np.logaddexp2(min(more[f + 1], 0.0) + unnoticed, more_signed[f + 1]) <= -bits:
             return f
-    return len(chances) - 1
+    return sides
+
+
+def _within(sites: int, inside: int, drawn: int) -> float:
+    """Return log2 of the chance, and a little more, that `drawn` of the others are all among `inside` of them."""
+    return _log2_choose(inside, drawn) - _log2_choose(sites - 1, drawn) + _MARGIN if inside >= drawn else -math.inf
 
 
 def _log2_choose(n: int, k: int) -> float:

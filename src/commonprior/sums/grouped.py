@@ -183,7 +183,8 @@ class _Revealed:
 
 @dataclass(frozen=True)
 class _Joined:
-    seats: tuple[Seat, ...]
+    group: Group
+    place: Seat
     machine: Machine
 
 
@@ -217,9 +218,9 @@ class _GroupedParty(PhasedParty):
             case "group-reveal", _Committed(integers, nonce), list():
                 return self._reveal(integers, nonce, body)
             case _, _Revealed(), [list() as shown, bytes() as frame]:
-                return self._pass_on(self._join(state, shown), frame)
+                return self._pass_on(phase, self._join(state, shown), frame)
             case _, _Joined(), bytes():
-                return self._pass_on(state, body)
+                return self._pass_on(phase, state, body)
             case _:
                 raise ProtocolError(f"{phase} request to seat {self._seat}: it answers each phase once, in order")
 
@@ -244,11 +245,19 @@ class _GroupedParty(PhasedParty):
 
         place = group.seats.index(seat)
         machine = whole.of.party(group.session, place, self._identity, state.integers, self._csprng, guard)
-        return _Joined(group.seats, machine)
+        return _Joined(group, place, machine)
 
-    def _pass_on(self, state: _Joined, frame: bytes) -> tuple[_Joined, Reply]:
+    def _pass_on(self, phase: str, state: _Joined, frame: bytes) -> tuple[_Joined, Reply]:
+        # Whoever watches over this machine goes by the outer frame's phase: what is within must be of the same.
+        within = open_frame(frame, state.group.session, state.place).phase
+        if within != phase:
+            raise ProtocolError(f"{phase} request to seat {self._seat} with a {within} request within")
         persist, send, done = state.machine.receive(COORDINATOR, frame)
-        ended = Finished(tuple(state.seats[place] for place in done.survivors)) if isinstance(done, Finished) else None
+        ended = (
+            Finished(tuple(state.group.seats[place] for place in done.survivors))
+            if isinstance(done, Finished)
+            else None
+        )
         ((_, answer),) = send
         return state, Reply(answer, persist, ended)
 

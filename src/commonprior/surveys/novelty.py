@@ -4,8 +4,11 @@ The sites estimate the density of their inputs together, and none shows any: fir
 mixture of Gaussians on the leading principal components by expectation-maximisation (Dempster, Laird & Rubin, 1977;
 each step's sufficient statistics are a secure sum), with what the components leave over as one more coordinate. Samples
 that took no part in that are then scored, and a secure histogram of their scores turns a new score into a conformal
-p-value (Vovk, Gammerman & Shafer, "Algorithmic learning in a random world", 2005): for samples from the same sites, a
-p-value of at most a comes up in at most a share a of them. That is no promise about samples of new sites.
+p-value (Vovk, Gammerman & Shafer, "Algorithmic learning in a random world", 2005): for samples like those that were
+scored, a p-value of at most a comes up in at most a share a. How many were scored is part of it: of n none can be less
+than 1 / (n + 1). So is the noise of private answers: two standard deviations of the tail are added to it, and where
+that leaves nothing to find, `Judgement.least` says so. Sites count alike here whatever they hold, and rows of one task
+are alike: the promise is for a site drawn first and then a row, and none is made about samples of new sites.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from commonprior.task import Array, Task, TaskSpec
 
 _MOMENTS, _SCORES = "moments", "scores"
 _BINS, _LOWEST, _HIGHEST = 2000, -60.0, 140.0
+_SURE = 2.0
 _LARGEST = 10.0
 _RIDGE = 0.05
 
@@ -43,10 +47,11 @@ class Density(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Scores [n] (minus the log density), and the share [n] of the sites' own samples that are as unlike or more."""
+    """Scores [n] (minus the log density), p-values [n], and the `least` p-value that a score could have had."""
 
     scores: np.ndarray
     p_values: np.ndarray
+    least: float
 
 
 @final
@@ -67,7 +72,7 @@ class Novelty(Survey):
     def init(self, spec: TaskSpec, key: Array) -> Prior:
         """Return the survey before its first question."""
         c = self._size(spec)
-        answers = {_MOMENTS: self._moments(c), _SCORES: 2 * _BINS}
+        answers = {_MOMENTS: self._moments(c), _SCORES: 2 * (_BINS + 1)}
         answers |= {f"step {i}": self.mixtures * (1 + 2 * self._f(c)) for i in range(self.steps)}
         inputs = vectors(spec.example()).shape[1]
         return begun({"inputs": np.array([inputs], np.float32),
@@ -91,6 +96,8 @@ class Novelty(Survey):
         mask = np.asarray(batch.mask) > 0
         rows = self._project(batch.x, prior)
         z = rows[mask]
+        if not len(z):
+            return np.zeros(self.length(prior))
         if question == _MOMENTS:
             lifted = np.concatenate([np.ones((len(z), 1)), z], axis=1) / _LARGEST / math.sqrt(z.shape[1] + 1)
             return (lifted.T @ lifted / len(z))[np.triu_indices(z.shape[1] + 1)]
@@ -115,23 +122,28 @@ class Novelty(Survey):
             density = _maximise(density, np.asarray(prior.params[f"step {step}"], np.float64))
         return density
 
-    def judge(self, prior: Prior, x: Array) -> Judgement:
-        """Judge samples x [n, ...], encoded as the run's tasks are."""
-        return self._judge(prior, x, slice(0, _BINS))
+    def judge(self, prior: Prior, x: Array, sites: int = 1) -> Judgement:
+        """Judge samples x [n, ...], encoded as the run's tasks are; `sites` are how many answered, at least.
 
-    def judge_task(self, prior: Prior, x: Array) -> Judgement:
-        """Judge one task by the mean score of its samples x [n, ...]: arrays of one."""
-        return self._judge(prior, x, slice(_BINS, None), mean=True)
+        Raises `ModelError` before the last answer is in, `InputError` for no samples.
+        """
+        return self._judge(prior, x, sites)
 
-    def _judge(self, prior: Prior, x: Array, bins: slice, mean: bool = False) -> Judgement:
+    def judge_task(self, prior: Prior, x: Array, sites: int = 1) -> Judgement:
+        """Judge one task by the mean score of its samples x [n, ...]: arrays of one. Raises as `judge` does."""
+        return self._judge(prior, x, sites, task=True)
+
+    def _judge(self, prior: Prior, x: Array, sites: int, task: bool = False) -> Judgement:
         if int(prior.state["rounds"][0]) < self.rounds:
             raise ModelError(f"the survey has {int(prior.state['rounds'][0])} of its {self.rounds} rounds; finish it")
         if not len(jax.tree.leaves(x)[0]):
             raise InputError("nothing to judge: no samples")
         rows = self._project(jax.tree.map(lambda leaf: np.asarray(leaf)[None], x), prior)[0]
         scores = score(self.density(prior), rows)
-        scores = scores.mean(keepdims=True) if mean else scores
-        return Judgement(scores, _tail(np.asarray(prior.params[_SCORES], np.float64)[bins], scores))
+        scores = scores.mean(keepdims=True) if task else scores
+        half = np.asarray(prior.params[_SCORES], np.float64).reshape(2, -1)[int(task)]
+        p_values = _p_values(2 * half[:_BINS], 2 * half[_BINS], sites)
+        return Judgement(scores, p_values[_place(scores)], float(p_values.min()))
 
     def _size(self, spec: TaskSpec) -> int:
         return min(vectors(spec.example()).shape[1], self.width)
@@ -207,14 +219,24 @@ def _maximise(density: Density, statistics: np.ndarray) -> Density:
 
 
 def _histogram(scores: np.ndarray) -> np.ndarray:
-    """Return the share [_BINS] of scores in each bin; those beyond an end are in the last one there."""
-    clipped = np.clip(scores, _LOWEST, np.nextafter(_HIGHEST, 0))
-    return np.histogram(clipped, _BINS, (_LOWEST, _HIGHEST))[0] / max(len(scores), 1)
+    """Return the share of n scores in each bin [_BINS], and 1 / n; those beyond an end are in the last bin there."""
+    return np.append(np.bincount(_place(scores), minlength=_BINS), 1) / max(len(scores), 1)
 
 
-def _tail(histogram: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the share of the sites' samples in a score's bin or a higher one: never below the true share."""
-    share = np.maximum(histogram, 0)
-    above = np.cumsum(share[::-1])[::-1] / max(share.sum(), 1e-12)
-    place = np.clip(((scores - _LOWEST) / (_HIGHEST - _LOWEST) * _BINS).astype(int), 0, _BINS - 1)
-    return above[place]
+def _place(scores: np.ndarray) -> np.ndarray:
+    """Return each score's bin."""
+    return np.clip(((scores - _LOWEST) / (_HIGHEST - _LOWEST) * _BINS).astype(int), 0, _BINS - 1)
+
+
+def _p_values(histogram: np.ndarray, inverse: float, sites: int) -> np.ndarray:
+    """Return each bin's p-value [_BINS] from the mean histogram of so many sites and their mean 1 / n.
+
+    The share of scores in the bin or above it is never below the true one, and what noise may hide is added: shares
+    below 0 show how large it is. Sites of n scores each weigh like a sample of `sites` / mean(1 / n).
+    """
+    below = histogram[histogram < 0]
+    noise = float(np.sqrt((below**2).mean())) if len(below) else 0.0
+    above = np.cumsum(histogram[::-1])[::-1] / max(histogram.sum(), 0.5)
+    above = np.clip(above + _SURE * noise * np.sqrt(np.arange(_BINS, 0, -1)), 0, 1)
+    n = sites / max(inverse, noise, 1e-9)
+    return (n * np.maximum.accumulate(above[::-1])[::-1] + 1) / (n + 1)

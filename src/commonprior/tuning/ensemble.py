@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import special, stats
@@ -48,8 +48,10 @@ class Model:
             self._process.fit(self.points, self.targets)
 
     def predict(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return means [n] and standard deviations [n]."""
-        return self._process.predict(points, return_std=True)
+        """Return means [n] and standard deviations [n] of what a setting is worth, a trial's own noise left out."""
+        mean, sd = cast("tuple[np.ndarray, np.ndarray]", self._process.predict(points, return_std=True))
+        noise = float(cast("Any", self._process.kernel_).k2.noise_level)
+        return mean, np.sqrt(np.maximum(sd**2 - noise, 1e-12))
 
     def samples(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return joint draws [_SAMPLES, n] of the scores at points."""
