@@ -64,7 +64,10 @@ SETTINGS: dict[str, Setting] = {
     # Once in a while one diverges on a wave: a clip keeps the others' steps.
     "maml": Setting({"inner_steps": 5, "inner_rate": 0.01, "local": LocalWork(rate=1.0, clip=10.0)}),
     "meta_sgd": Setting({"local": LocalWork(rate=1.0, clip=10.0)}),
-    "imaml": Setting({"local": LocalWork(rate=1.0, clip=10.0)}),
+    "imaml": Setting({"inner_steps": 32, "inner_rate": 0.005, "local": LocalWork(rate=1.0, clip=10.0)}),
+    "evolution": Setting({"inner_rate": 0.01}, rounds=1000),
+    "genetic": Setting({"inner_rate": 0.005}, rounds=1000),
+    "population": Setting({"inner_rate": 0.01}, rounds=2000),
     "reptile": Setting({"inner_steps": 32, "server": ServerStep("mean", 0.3)}),
     "dkt": Setting(DEEP, SMOOTH, 2000),
     "ensemble": Setting({"of": Dkt(network=SMOOTH, **DEEP)}, rounds=2000),

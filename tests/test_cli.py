@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from commonprior import cli
 from commonprior.errors import CommonPriorError
+from commonprior.loading import load_run
 
 RECIPE = Path(__file__).parents[1] / "examples" / "nanothermal.toml"
 
@@ -150,7 +151,16 @@ def test_survey_then_novelty(table, tmp_path, run, trained):
     assert (code, err) == (0, "")
     assert "directions (effective rank)" in out
     assert "directions (effective rank)" in (Path(trained) / "report.html").read_text()
-    assert json.loads((tmp_path / "s.json").read_text())["effective_rank"] >= 1
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert told["effective_rank"] >= 1
+    assert f"times {told['widening']:.2f} from now on" in out
+    assert load_run(trained).widening == told["widening"]
+    kept = Path(trained) / "surveys" / "figures.json"
+    kept.write_text(json.dumps({**told, "prior": "ab"}))
+    assert load_run(trained).widening == 1, "a survey of another prior says nothing"
+    kept.write_text("[1")
+    assert run("novelty", trained, "--samples", samples)[2].startswith(f"error: {kept}: not what a survey wrote")
+    kept.write_text(json.dumps(told))
     code, out, err = run("novelty", trained, "--samples", samples, "--json", tmp_path / "n.json")
     assert (code, err) == (0, "")
     judged = json.loads((tmp_path / "n.json").read_text())

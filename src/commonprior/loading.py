@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from commonprior.errors import ModelError, RunError
 from commonprior.ledger.journal import Journal
 from commonprior.predictor import LearnedPrior
+from commonprior.prior import Prior
 from commonprior.recipe import Recipe, read_recipe
 from commonprior.runfolder import RunFolder
 from commonprior.tables import build
@@ -38,7 +40,20 @@ def open_run(folder: Path) -> tuple[Recipe, LearnedPrior]:
             f"{folder}: its prior is not the prior that the record names ({named.hex()[:16]}…); restore the file, or "
             f"delete it and run `commonprior train` again"
         )
-    return recipe, LearnedPrior(recipe.learner, prior, spec_from(opening.spec, str(run.journal)))
+    spec = spec_from(opening.spec, str(run.journal))
+    return recipe, LearnedPrior(recipe.learner, prior, spec, widening_of(folder, prior))
+
+
+def widening_of(folder: Path, prior: Prior) -> float:
+    """Return the factor that the sites found for standard deviations when they were asked about this prior; or 1."""
+    file = folder / "surveys" / "figures.json"
+    if not file.exists():
+        return 1.0
+    try:
+        figures = json.loads(file.read_text())
+        return float(figures["widening"]) if figures.get("prior") == prior.hash().hex() else 1.0
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{file}: not what a survey wrote ({error}); run `commonprior survey {folder}` again") from None
 
 
 def spec_from(table: Mapping[str, Any], where: str) -> TaskSpec:

@@ -20,7 +20,7 @@ import numpy as np
 from commonprior.errors import ModelError
 from commonprior.learners import Learner
 from commonprior.prior import Prior
-from commonprior.task import Array, Batch, Prediction, Scale, Target, Task, TaskSpec, standardise, unscale
+from commonprior.task import Array, Batch, Gaussian, Prediction, Scale, Target, Task, TaskSpec, standardise, unscale
 
 MEMORY = 64 << 20
 """Bytes of inputs that are adapted to at once. What a learner makes of them is a small multiple."""
@@ -48,13 +48,19 @@ class Adaptation(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class LearnedPrior(Predictor):
-    """A learner, the prior that it learned, and the tasks that it is for: what a run leaves behind."""
+    """A learner, the prior that it learned, and the tasks that it is for: what a run leaves behind.
+
+    Predicted standard deviations are multiplied by `widening`, which a survey may have found (`surveys.calibration`).
+    """
 
     learner: Learner
     prior: Prior
     spec: TaskSpec
+    widening: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.widening < math.inf:
+            raise ModelError(f"widening = {self.widening}: expected a number above 0")
         # Plain dicts of plain arrays: jax flattens them, and scikit-learn's workers can send them to each other.
         params, state = ({k: np.asarray(v) for k, v in group.items()} for group in self.prior)
         object.__setattr__(self, "prior", Prior(params, state))
@@ -75,7 +81,13 @@ class LearnedPrior(Predictor):
         """Return numpy predictions [t, n] in the user's units."""
         check_inputs(self.spec, x, "x")
         prediction = _predict(self.learner, self.prior, adapted.state, x, keys)
-        return unscale(jax.tree.map(np.asarray, prediction), adapted.scale)
+        return self.widened(unscale(jax.tree.map(np.asarray, prediction), adapted.scale))
+
+    def widened(self, prediction: Prediction) -> Prediction:
+        """Return a prediction with its standard deviations multiplied by `widening`; classes have none."""
+        if self.widening == 1 or not isinstance(prediction, Gaussian):
+            return prediction
+        return prediction._replace(variance=prediction.variance * np.float32(self.widening**2))
 
 
 def predict_tasks(predictor: Predictor, supports: Batch, x: Array, keys: Array, memory: int = MEMORY) -> Prediction:

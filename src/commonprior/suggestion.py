@@ -68,7 +68,7 @@ def suggest(
         every = np.unique(np.linspace(0, n - 1, min(n, REFERENCE)).astype(int))
         reference = jax.tree.map(lambda leaf: np.asarray(leaf)[every], x)
         gain = np.asarray(_information(learned.learner, learned.prior, known, x, prediction, reference, key))
-    raw = unscale(prediction, scale)
+    raw = learned.widened(unscale(prediction, scale))
     improvement = None
     if isinstance(raw, Gaussian):
         labels = np.asarray(support.y, np.float64)[np.asarray(support.mask) > 0]

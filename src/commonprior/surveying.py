@@ -21,9 +21,11 @@ from commonprior.prior import load_prior
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Recipe
 from commonprior.surveys import Survey
+from commonprior.surveys.calibration import Calibration
 from commonprior.surveys.conduct import conduct
 from commonprior.surveys.diversity import Diversity
 from commonprior.surveys.novelty import Judgement, Novelty
+from commonprior.tasks import Family
 from commonprior.tasks.table import encode_rows, fit_scaler, read_frame
 
 _TASKS = 32
@@ -31,7 +33,10 @@ _TASKS = 32
 
 
 def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> None:
-    """Ask the sites of a run how diverse their tasks are, and what their inputs are like; keep the answers."""
+    """Ask the sites of a run how diverse their tasks are, what their inputs are like, and how well intervals hold.
+
+    The answers are kept in the run.
+    """
     recipe, learned = open_run(run)
     family = recipe.tasks.load(data)
     question, novelty = Diversity(recipe.learner), Novelty()
@@ -42,14 +47,39 @@ def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> 
     _, also = conduct(_recipe(recipe, novelty, novelty.rounds), run / "surveys" / "novelty", family)
     answered = max(len(family.train) - recipe.schedule.dropouts, 1)
     figures: dict[str, Any] = {**directions._asdict(), "answered": answered, "privacy": f"{privacy}; {also}"}
+    calibrated = {}
+    if learned.spec.target.kind == "regression":
+        widening, whose, cost = _calibrate(run, recipe, learned, family)
+        figures |= {"widening": widening, "prior": learned.prior.hash().hex()}
+        figures["privacy"] += f"; {cost}"
+        calibrated = {
+            "calibration": f"predicted standard deviations times {widening:.2f} from now on: 90% intervals then hold "
+            f"on {whose}",
+            "of the third": cost,
+        }
     write_whole(run / "surveys" / "figures.json", json.dumps(figures, indent=1).encode())
     report_run(run)
     print_pairs(console, {
         "diversity": directions.sentence, "novelty": f"asked in {novelty.rounds} rounds; `commonprior novelty {run}`",
-        "privacy of the first": privacy, "of the second": also,
+        "privacy of the first": privacy, "of the second": also, **calibrated,
     })  # fmt: skip
     if out is not None:
         out.write_text(json.dumps(figures, indent=1))
+
+
+def _calibrate(run: Path, recipe: Recipe, learned: LearnedPrior, family: Family) -> tuple[float, str, str]:
+    """Return by how much to widen, on whose tasks, and what asking cost."""
+    question, n = Calibration(recipe.learner), len(family.valid)
+    schedule = recipe.schedule
+    enough = n >= recipe.policy.minimum_cohort and 2 * (n - schedule.dropouts) > n + schedule.colluders
+    asked = family._replace(train=family.valid) if enough else family
+    whose = (
+        "tasks kept for validation" if enough else "the tasks that were learned from: too few sites keep others back"
+    )
+    answers, cost = conduct(
+        _recipe(recipe, question, 1), run / "surveys" / "calibration", asked, question.about(learned)
+    )
+    return question.widening(answers), whose, cost
 
 
 def novelty(run: Path, samples: Path, rate: float, console: Console, out: Path | None) -> None:

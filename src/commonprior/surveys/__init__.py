@@ -54,3 +54,22 @@ class Survey(Learner):
 def begun(params: dict[str, np.ndarray]) -> Prior:
     """Return a survey's prior before its first round."""
     return Prior(params, {"rounds": np.zeros(1, np.float32)})
+
+
+TRAINED, STATE = "trained/", "state/"
+
+
+def asking_about(learned: Prior, answers: dict[str, np.ndarray]) -> Prior:
+    """Return a survey's prior before its first round that carries a trained prior, for sites to adapt."""
+    carried = {TRAINED + name: np.asarray(value) for name, value in learned.params.items()}
+    carried |= {STATE + name: np.asarray(value) for name, value in learned.state.items()}
+    return begun({**carried, **answers})
+
+
+def asked_about(prior: Prior) -> Prior:
+    """Return the trained prior that a survey's prior carries."""
+    trained, state = (
+        {name.removeprefix(prefix): np.asarray(v) for name, v in prior.params.items() if name.startswith(prefix)}
+        for prefix in (TRAINED, STATE)
+    )
+    return Prior(trained, state)

@@ -25,7 +25,7 @@ from commonprior.learners import Learner
 from commonprior.predictor import LearnedPrior
 from commonprior.prior import Prior, Tensors
 from commonprior.sampling import generator, learning_key
-from commonprior.surveys import Survey, begun
+from commonprior.surveys import Survey, asked_about, asking_about
 from commonprior.surveys._inputs import vectors
 from commonprior.task import Array, Batch, Categorical, Task, TaskSpec
 
@@ -38,7 +38,7 @@ UNCLEAR = 0.2
 COMMON = 0.7
 """The share of the second moment that the mean must have for tasks to be called alike."""
 
-_TRAINED, _STATE, _MOMENT, _LARGEST = "trained/", "state/", "moment", 3.0
+_MOMENT, _LARGEST = "moment", 3.0
 
 
 class Directions(NamedTuple):
@@ -66,9 +66,7 @@ class Diversity(Survey):
 
     def about(self, learned: LearnedPrior) -> Prior:
         """Return the question about a trained prior: everybody adapts that one."""
-        trained = {_TRAINED + name: value for name, value in learned.prior.params.items()}
-        trained |= {_STATE + name: value for name, value in learned.prior.state.items()}
-        return begun({**trained, _MOMENT: np.zeros(self.length(Prior({})), np.float32)})
+        return asking_about(learned.prior, {_MOMENT: np.zeros(self.length(Prior({})), np.float32)})
 
     def length(self, prior: Prior) -> int:
         """Return the size of a triangle and a vector."""
@@ -85,7 +83,7 @@ class Diversity(Survey):
         """
         if tasks.query.mask.shape[1] < 3:
             raise DataError("each task is learned and looked at twice: schedule.queries must be at least 3")
-        first, second = _learned_twice(self, _part(prior, _TRAINED), _part(prior, _STATE), tasks)
+        first, second = _learned_twice(self, *asked_about(prior), tasks)
         # Of unit length, or one task of large values would be all directions there are.
         first, second = (np.asarray(v, np.float64) for v in (first, second))
         first, second = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (first, second))
@@ -115,10 +113,6 @@ class Diversity(Survey):
             + ("they are so alike that one supervised model on pooled data would do as well" if alike else
                "enough for learning to learn to have something to learn")
         ))  # fmt: skip
-
-
-def _part(prior: Prior, prefix: str) -> dict[str, np.ndarray]:
-    return {n.removeprefix(prefix): np.asarray(v) for n, v in prior.params.items() if n.startswith(prefix)}
 
 
 @partial(jax.jit, static_argnums=0)
