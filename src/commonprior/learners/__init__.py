@@ -31,11 +31,18 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def adapt(self, prior: Prior, support: Batch, key: Array, start: Adapted | None = None) -> Adapted:
-        """Adapt, from one sample up; padded rows change nothing; `start` is an earlier result to go on from."""
+        """Adapt to a support [n, ...], from one sample up; padded rows change nothing.
+
+        Labels are in the target's scaled units. `start` is an earlier result to go on from. Deterministic in `key`, and
+        under jit and vmap.
+        """
 
     @abc.abstractmethod
     def predict(self, prior: Prior, adapted: Adapted, x: Array, key: Array) -> Prediction:
-        """Return a distribution for each of x's n samples."""
+        """Return a distribution for each of x's n samples [n, ...].
+
+        `Gaussian` of means and variances [n] in the target's scaled units, or `Categorical` of logits [n, classes].
+        """
 
     @abc.abstractmethod
     def contribute(self, prior: Prior, tasks: Task, memory: Memory, key: Array) -> tuple[Contributions, Memory]:
@@ -43,4 +50,7 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Everywhere, from the aggregate [d] float64 alone: elementwise numpy in a fixed order, float32 out."""
+        """Everywhere, from the aggregate [d] float64 alone: elementwise numpy in a fixed order, float32 out.
+
+        d is `length(prior)`; raises `ModelError` for another.
+        """

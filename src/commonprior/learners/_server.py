@@ -61,7 +61,10 @@ class ServerStep:
         return Prior(dict(params), state)
 
     def apply(self, prior: Prior, mean: np.ndarray) -> Prior:
-        """Return the next prior from the mean update [d], laid out as `flatten` lays out the parameters."""
+        """Return the next prior from the mean update [d], laid out as `flatten` lays out the parameters.
+
+        Raises `ModelError` for a mean of another length.
+        """
         old, mean = _vector(prior.params), np.asarray(mean, np.float64)
         if mean.shape != old.shape:
             raise ModelError(f"expected a mean update of {old.size} numbers, got shape {mean.shape}")

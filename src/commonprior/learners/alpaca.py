@@ -6,7 +6,9 @@ keep their covariance form (the Kalman update) instead of the precision, so that
 Classes are learned by regression on labels of 1 and -1 (see `_functions`).
 
 Good: streams and small devices (an update is a rank-one change); honest variances far from the data. Bad: a function
-that no combination of the features gives, of which there are as many as `features`; all tasks share one noise.
+that no combination of the features gives, of which there are as many as `features`; all tasks share one noise; long
+streams in float32, where rounding adds up (after 20,000 updates one by one the covariance is half too large where the
+noise is 0.01, of which the predicted variance, noise included, shows less than a hundredth).
 """
 
 from __future__ import annotations

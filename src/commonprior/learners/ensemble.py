@@ -72,7 +72,10 @@ class Ensemble(Learner):
         return Contributions(np.concatenate([one.rows for one in rows], axis=1), rows[0].unit), kept
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Apply to each member what is its own of the mean."""
+        """Apply to each member what is its own of the mean.
+
+        Raises `ModelError` for a mean of another length.
+        """
         mean, members, at = np.asarray(mean, np.float64), self._members(prior), 0
         if mean.shape != (self.length(prior),):
             raise ModelError(f"expected a mean update of {self.length(prior)} numbers, got shape {mean.shape}")

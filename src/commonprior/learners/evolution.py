@@ -87,7 +87,10 @@ class Evolution(Learner):
         return Contributions(np.asarray(rows), "task"), memory
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Return the next prior: the directions times their mean scores are what the server steps along."""
+        """Return the next prior: the directions times their mean scores are what the server steps along.
+
+        Raises `ModelError` for a mean of another length.
+        """
         mean = np.asarray(mean, np.float64)
         if mean.shape != (self.directions,):
             raise ModelError(f"expected {self.directions} mean scores, got shape {mean.shape}")

@@ -93,7 +93,10 @@ class Genetic(Learner):
         return Contributions(np.asarray(_fitness(self, dict(prior.params), tasks)), "task"), memory
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Return the next generation, the survivors first, from the members' mean fitness."""
+        """Return the next generation, the survivors first, from the members' mean fitness.
+
+        Raises `ModelError` for a mean of another length.
+        """
         mean = np.asarray(mean, np.float64)
         if mean.shape != (self.population,):
             raise ModelError(f"expected the fitness of {self.population} members, got shape {mean.shape}")

@@ -109,7 +109,10 @@ class Pacoh(Learner):
         return _local.contribute(self, prior, tasks), memory
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Return the next prior: what the tasks say, the hyper-prior and the particles' distances, together."""
+        """Return the next prior: what the tasks say, the hyper-prior and the particles' distances, together.
+
+        Raises `ModelError` for a mean of another length.
+        """
         mean = np.asarray(mean, np.float64)
         if mean.shape != (self.length(prior),):
             raise ModelError(f"expected a mean update of {self.length(prior)} numbers, got shape {mean.shape}")

@@ -91,7 +91,10 @@ class Population(Learner):
         return Contributions(np.asarray(_rows(self, dict(prior.params), tasks)), "task"), memory
 
     def apply(self, prior: Prior, mean: Array, key: Array) -> Prior:
-        """Return the next prior: each member a step on at its own rate and, when it is time, the worst replaced."""
+        """Return the next prior: each member a step on at its own rate and, when it is time, the worst replaced.
+
+        Raises `ModelError` for a mean of another length.
+        """
         mean = np.asarray(mean, np.float64)
         if mean.shape != (self.length(prior),):
             raise ModelError(f"expected a mean update of {self.length(prior)} numbers, got shape {mean.shape}")

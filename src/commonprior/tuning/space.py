@@ -119,7 +119,7 @@ def read_space(path: Path) -> Space:
 
 
 def space_from(table: Mapping[str, Any], where: str = "space") -> Space:
-    """Build a space from a table of dimensions."""
+    """Build a space from a table of dimensions. Raises `RecipeError` for an empty or unreadable one."""
     if not table:
         raise RecipeError(f'{where}: names no field; expected such as ["learner.server.rate"] with low and high')
     out = []

@@ -136,7 +136,10 @@ def tune(
 
 
 def candidates(space: Space, trials: Trials, rng: np.random.Generator) -> np.ndarray:
-    """Return points [n, c] to choose from: spread over the space, and near the best so far; none tried before."""
+    """Return points [n, c] to choose from: spread over the space, and near the best so far; none tried before.
+
+    Raises `InputError` where all have been.
+    """
     points = qmc.Sobol(space.size, rng=rng).random(_CANDIDATES)
     if len(trials.scores):
         near = trials.points[np.argmax(trials.scores)] + _STEP * rng.normal(size=(_NEAR, space.size))
@@ -149,7 +152,10 @@ def candidates(space: Space, trials: Trials, rng: np.random.Generator) -> np.nda
 
 
 def train_and_judge(recipe: Recipe, family: Family, metric: str) -> tuple[float, float]:
-    """Train a recipe in a folder that is thrown away; return its mean over validation tasks, and epsilon."""
+    """Train a recipe in a folder that is thrown away; return its mean over validation tasks, and epsilon.
+
+    Raises `InputError` where the metric is none of those that these tasks are judged by.
+    """
     schedule, folder = recipe.schedule, Path(tempfile.mkdtemp(prefix="commonprior-trial-"))
     episodes = draws(family.valid, schedule.shots, _SUPPORTS, _QUERIES, schedule.seed)
     try:
