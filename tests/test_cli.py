@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -150,7 +151,9 @@ def test_survey_then_novelty(table, tmp_path, run, trained):
     code, out, err = run("survey", trained, "--json", tmp_path / "s.json")
     assert (code, err) == (0, "")
     assert "directions (effective rank)" in out
-    assert "directions (effective rank)" in (Path(trained) / "report.html").read_text()
+    page = (Path(trained) / "report.html").read_text()
+    assert "directions (effective rank)" in page
+    assert re.search(r"<dt>Intervals</dt><dd><p>Predicted standard deviations times \d+\.\d\d from now on", page)
     told = json.loads((tmp_path / "s.json").read_text())
     assert told["effective_rank"] >= 1
     assert f"times {told['widening']:.2f} from now on" in out

@@ -50,13 +50,10 @@ def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> 
     calibrated = {}
     if learned.spec.target.kind == "regression":
         widening, whose, cost = _calibrate(run, recipe, learned, family)
-        figures |= {"widening": widening, "prior": learned.prior.hash().hex()}
+        told = f"predicted standard deviations times {widening:.2f} from now on: 90% intervals then hold on {whose}"
+        figures |= {"widening": widening, "prior": learned.prior.hash().hex(), "calibration": told}
         figures["privacy"] += f"; {cost}"
-        calibrated = {
-            "calibration": f"predicted standard deviations times {widening:.2f} from now on: 90% intervals then hold "
-            f"on {whose}",
-            "of the third": cost,
-        }
+        calibrated = {"calibration": told, "of the third": cost}
     write_whole(run / "surveys" / "figures.json", json.dumps(figures, indent=1).encode())
     report_run(run)
     print_pairs(console, {

@@ -64,6 +64,7 @@ class ReportData:
     audit: str = ""
     ledger: str = ""
     diversity: str = ""
+    calibration: str = ""
     alike: bool = False
     length: int | None = None
     costs: pd.DataFrame | None = None
@@ -163,6 +164,8 @@ def _summary(data: ReportData, leading: list[compared.Standing]) -> Markup:
         element("dt", None, "Prior"), element("dd", None, paragraph(learned)),
         element("dt", None, "Privacy"), element("dd", None, paragraph(privacy_sentence(data.privacy, data.insecure))),
         element("dt", None, "Tasks"), element("dd", None, paragraph(_diversity(data))),
+        *(part for said in (data.calibration,) if said
+          for part in (element("dt", None, "Intervals"), element("dd", None, paragraph(f"{said[0].upper()}{said[1:]}.")))),
         element("dt", None, "Quality"), element("dd", None, quality or compared.missing_note()),
     )  # fmt: skip
 

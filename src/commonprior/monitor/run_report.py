@@ -63,12 +63,13 @@ def report_run(folder: Path) -> Path:
 
 
 def _surveyed(folder: Path) -> dict[str, Any]:
-    """Return what the sites said when they were asked how diverse their tasks are; nothing before."""
+    """Return what the sites said when they were asked about their tasks; nothing before."""
     file = folder / "surveys" / "figures.json"
     if not file.exists():
         return {}
     figures = json.loads(file.read_text())
-    return {"diversity": figures["sentence"], "alike": figures["alike"]}
+    told = {"diversity": figures["sentence"], "alike": figures["alike"]}
+    return told | ({"calibration": figures["calibration"]} if "calibration" in figures else {})
 
 
 def _ledger(opening: Opening) -> str:
