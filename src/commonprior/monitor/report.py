@@ -164,10 +164,15 @@ def _summary(data: ReportData, leading: list[compared.Standing]) -> Markup:
         element("dt", None, "Prior"), element("dd", None, paragraph(learned)),
         element("dt", None, "Privacy"), element("dd", None, paragraph(privacy_sentence(data.privacy, data.insecure))),
         element("dt", None, "Tasks"), element("dd", None, paragraph(_diversity(data))),
-        *(part for said in (data.calibration,) if said
-          for part in (element("dt", None, "Intervals"), element("dd", None, paragraph(f"{said[0].upper()}{said[1:]}.")))),
+        *_intervals(data.calibration),
         element("dt", None, "Quality"), element("dd", None, quality or compared.missing_note()),
     )  # fmt: skip
+
+
+def _intervals(told: str) -> list[Markup]:
+    if not told:
+        return []
+    return [element("dt", None, "Intervals"), element("dd", None, paragraph(f"{told[0].upper()}{told[1:]}."))]
 
 
 def _diversity(data: ReportData) -> Markup:
