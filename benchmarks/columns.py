@@ -130,7 +130,9 @@ def main() -> None:
             seeds.append(scores(frame, table, options.rounds, seed))
             console.print(f"{case}, seed {seed}: {seeds[-1]}")
         mean = {name: float(np.mean([s[name] for s in seeds])) for name in seeds[0]}
-        rows += [Row(name, f"{case}, {SHOTS} shots, Spearman", value, "") for name, value in mean.items()]
+        apart = {name: np.std([s[name] for s in seeds], ddof=1) if len(seeds) > 1 else np.nan for name in mean}
+        rows += [Row(name, f"{case}, {SHOTS} shots, Spearman", value, f"± {apart[name]:.2f} a seed")
+                 for name, value in mean.items()]  # fmt: skip
         hidden, left_out = (mean["all columns"] - mean[name] for name in ("columns hidden", "sites left out"))
         claim = f"{case}, hiding loses, of what leaving out loses"
         if left_out > 0 and mean["all columns"] >= LEARNED:

@@ -12,6 +12,7 @@ DOCS = HERE.parent / "docs"
 COMMANDS = {
     "metastep": "python benchmarks/metastep.py",
     "lnpdb": "python benchmarks/lnpdb.py --data DIR",
+    "sinusoid": "python benchmarks/sinusoid.py",
     "omniglot": "python benchmarks/omniglot.py --data DIR",
     "fsmol": "python benchmarks/fsmol.py --data DIR --fold valid --shots 16,64",
     "methods": "python benchmarks/methods.py --data DIR --family toxcast --rounds 20"
