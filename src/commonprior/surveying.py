@@ -12,17 +12,20 @@ import pandas as pd
 from rich.console import Console
 
 from commonprior.appendlog import write_whole
-from commonprior.errors import InputError, RunError
+from commonprior.coordinator import NO_GUARANTEE
+from commonprior.errors import BudgetExhausted, InputError, RunError
+from commonprior.ledger.journal import Journal
 from commonprior.loading import open_run
 from commonprior.monitor.run_report import report_run
 from commonprior.predictor import LearnedPrior
 from commonprior.printing import print_pairs
-from commonprior.prior import load_prior
+from commonprior.prior import Prior, load_prior
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Recipe
+from commonprior.runfolder import RunFolder
 from commonprior.surveys import Survey
 from commonprior.surveys.calibration import Calibration
-from commonprior.surveys.conduct import conduct
+from commonprior.surveys.conduct import Answered, conduct
 from commonprior.surveys.diversity import Diversity
 from commonprior.surveys.novelty import Judgement, Novelty
 from commonprior.tasks import Family
@@ -32,51 +35,79 @@ _TASKS = 32
 """A site answers from at most so many tasks a round."""
 
 
+class Purse:
+    """What a run and its surveys spend together: the sum of epsilons, at the sum of deltas (basic composition).
+
+    What holds for a whole site holds for each of its tasks, so that the sum does, whichever unit the training has.
+    """
+
+    def __init__(self, run: Path, recipe: Recipe) -> None:
+        last = Journal(RunFolder(run).journal).last_round
+        limits = [e for e in (recipe.budget.epsilon, recipe.policy.maximum_epsilon) if e > 0]
+        self._limit = min(limits, default=0.0) if recipe.mechanism.noise > 0 else 0.0
+        self._run, self._recipe, self._costs = run, recipe, [last.epsilon if last else 0.0]
+
+    def ask(self, name: str, question: Survey, rounds: int, family: Family, first: Prior | None = None) -> Answered:
+        """Conduct a survey with what is left. Raises `BudgetExhausted` where nothing is, or too little."""
+        left = self._limit - sum(self._costs)
+        if self._limit and left <= 0:
+            raise BudgetExhausted(
+                f"{self._run}: the training and its surveys have spent epsilon {sum(self._costs):.3g} of "
+                f"{self._limit:g}; nothing is left to ask about {name}"
+            )
+        recipe = _recipe(self._recipe, question, rounds)
+        if self._limit:
+            recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, maximum_epsilon=left))
+        answered = conduct(recipe, self._run / "surveys" / name, family, first)
+        self._costs.append(answered.epsilon)
+        return answered
+
+    def total(self) -> str:
+        """Return what all of it has cost, as a sentence."""
+        if min(self._costs) == NO_GUARANTEE:
+            return "no differential privacy (no noise)"
+        delta = self._recipe.budget.delta * len(self._costs)
+        return f"at most epsilon {sum(self._costs):.3g} at delta {delta:.0e} with the training"
+
+
 def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> None:
     """Ask the sites of a run how diverse their tasks are, what their inputs are like, and how well intervals hold.
 
-    The answers are kept in the run.
+    The answers are kept in the run. Raises `BudgetExhausted` where the run's budget has no room for them.
     """
     recipe, learned = open_run(run)
-    family = recipe.tasks.load(data)
+    family, purse = recipe.tasks.load(data), Purse(run, recipe)
     question, novelty = Diversity(recipe.learner), Novelty()
-    answers, privacy = conduct(
-        _recipe(recipe, question, 1), run / "surveys" / "diversity", family, question.about(learned)
-    )
-    directions = question.directions(answers)
-    _, also = conduct(_recipe(recipe, novelty, novelty.rounds), run / "surveys" / "novelty", family)
+    answers = purse.ask("diversity", question, 1, family, question.about(learned))
+    directions = question.directions(answers.prior)
+    purse.ask("novelty", novelty, novelty.rounds, family)
     answered = max(len(family.train) - recipe.schedule.dropouts, 1)
-    figures: dict[str, Any] = {**directions._asdict(), "answered": answered, "privacy": f"{privacy}; {also}"}
-    calibrated = {}
+    figures: dict[str, Any] = {**directions._asdict(), "answered": answered}
     if learned.spec.target.kind == "regression":
-        widening, whose, cost = _calibrate(run, recipe, learned, family)
-        told = f"predicted standard deviations times {widening:.2f} from now on: 90% intervals then hold on {whose}"
-        figures |= {"widening": widening, "prior": learned.prior.hash().hex(), "calibration": told}
-        figures["privacy"] += f"; {cost}"
-        calibrated = {"calibration": told, "of the third": cost}
+        figures |= _calibrated(purse, recipe, learned, family)
+    figures["privacy"] = purse.total()
     write_whole(run / "surveys" / "figures.json", json.dumps(figures, indent=1).encode())
     report_run(run)
     print_pairs(console, {
         "diversity": directions.sentence, "novelty": f"asked in {novelty.rounds} rounds; `commonprior novelty {run}`",
-        "privacy of the first": privacy, "of the second": also, **calibrated,
+        **({"calibration": figures["calibration"]} if "calibration" in figures else {}), "privacy": figures["privacy"],
     })  # fmt: skip
     if out is not None:
         out.write_text(json.dumps(figures, indent=1))
 
 
-def _calibrate(run: Path, recipe: Recipe, learned: LearnedPrior, family: Family) -> tuple[float, str, str]:
-    """Return by how much to widen, on whose tasks, and what asking cost."""
-    question, n = Calibration(recipe.learner), len(family.valid)
-    schedule = recipe.schedule
-    enough = n >= recipe.policy.minimum_cohort and 2 * (n - schedule.dropouts) > n + schedule.colluders
-    asked = family._replace(train=family.valid) if enough else family
+def _calibrated(purse: Purse, recipe: Recipe, learned: LearnedPrior, family: Family) -> dict[str, Any]:
+    """Return by how much to widen, for which prior, and on whose tasks that was found."""
+    question, schedule, n = Calibration(recipe.learner), recipe.schedule, len(family.valid)
+    kept = n - schedule.dropouts - schedule.colluders
+    enough = kept >= recipe.policy.minimum_cohort and kept > schedule.dropouts
     whose = (
         "tasks kept for validation" if enough else "the tasks that were learned from: too few sites keep others back"
     )
-    answers, cost = conduct(
-        _recipe(recipe, question, 1), run / "surveys" / "calibration", asked, question.about(learned)
-    )
-    return question.widening(answers), whose, cost
+    asked = family._replace(train=family.valid) if enough else family
+    widening = question.widening(purse.ask("calibration", question, 1, asked, question.about(learned)).prior)
+    told = f"predicted standard deviations times {widening:.2f} from now on: 90% intervals then hold on {whose}"
+    return {"widening": widening, "prior": learned.prior.hash().hex(), "calibration": told}
 
 
 def novelty(run: Path, samples: Path, rate: float, console: Console, out: Path | None) -> None:

@@ -6,12 +6,19 @@ import re
 import numpy as np
 import pytest
 
-from commonprior.canonical import decode
+from commonprior.aggregation import Summed, new_prior
+from commonprior.canonical import decode, digest
 from commonprior.errors import BudgetExhausted, InputError, ProtocolError, RunError
+from commonprior.frame import open_frame, seal
 from commonprior.identity import Identity
+from commonprior.learners.ensemble import Ensemble
+from commonprior.learners.maml import Maml
+from commonprior.learners.online import Online
+from commonprior.networks.mlp import Mlp
 from commonprior.prior import Prior
 from commonprior.recipe import Budget
 from commonprior.round import Conversation, Failed
+from commonprior.session import COORDINATOR
 from commonprior.site import Context
 from commonprior.site.memory import SiteLog
 from commonprior.site.policy import Policy, read_policy, write_policy
@@ -207,6 +214,62 @@ def elsewhere_prior(training):
     return prior._replace(params={k: v + 1 for k, v in prior.params.items()}).encode()
 
 
+def test_attack_asking_for_the_loss_of_many_priors(make_recipe, run_of, monkeypatch):
+    """Under a masked sum a coordinator may say any total: each would have been one answer about private tasks."""
+    training = run_of(make_recipe())
+    wary = training.agents[1]
+    wary.policy, asked, told = dataclasses.replace(wary.policy, worst_loss=1.0), [], []
+    wary.contributor.loss = lambda context, prior: asked.append(prior) or float(len(asked))
+    agree = Conversation.agree
+
+    def many(talk, phase, body, entry, seats):
+        if phase == "acknowledge":
+            attempt = wary._attempt
+            session = attempt.session
+            for seed in range(4):
+                total = np.random.default_rng(seed).integers(-9, 9, session.length)
+                words = total.astype(session.encoding.word).tobytes()
+                summed = Summed(total[None], attempt.release, (4,))
+                new, _ = new_prior(wary.terms.learner, attempt.mechanism, wary.terms.sum.grouping, attempt.prior,
+                                   session.encoding, summed)  # fmt: skip
+                other = dataclasses.replace(entry, sum=digest(words), prior=new.hash())
+                frame = seal(talk._coordinator, session, phase, COORDINATOR, 1,
+                             {"total": words, "entry": other.encode()})  # fmt: skip
+                told.extend(open_frame(answer, session, COORDINATOR).body for answer in wary.receive(frame))
+        return agree(talk, phase, body, entry, seats)
+
+    monkeypatch.setattr(Conversation, "agree", many)
+    training.coordinator._attempt(training.engine, 1)
+    assert len(asked) == 2, "the old prior and one new one"
+    assert "own tasks lose more" in told[0]
+    assert all("has judged another outcome of this attempt, and judges one" in answer for answer in told[1:])
+
+
+def test_a_site_that_judges_by_its_own_tasks_takes_part_in_no_noised_round(make_recipe, run_of):
+    with pytest.raises(RunError, match=r"worst_loss = 1.2.*which no noise hides and no epsilon counts"):
+        run_of(make_recipe(noise=1.0, policy=Policy(worst_loss=1.2)))
+
+
+@pytest.mark.parametrize("learner", [Ensemble(Maml(Mlp((4,))), 2), Online(Ensemble(Maml(Mlp((4,))), 2))])
+def test_a_policy_looks_into_what_a_learner_is_made_of(learner, make_recipe, run_of):
+    with pytest.raises(RunError, match="does not allow the network mlp"):
+        run_of(make_recipe(learner=learner, policy=Policy(networks=("conv1d",))), "networks")
+    own = "online" if isinstance(learner, Online) else "ensemble"
+    with pytest.raises(RunError, match="does not allow the learner maml"):
+        run_of(make_recipe(learner=learner, policy=Policy(learners=(own, "ensemble"))), "learners")
+
+
+def test_a_prior_at_which_a_learner_fails_is_refused_in_a_sentence(make_recipe, run_of):
+    training = run_of(make_recipe())
+    agent = training.agents[1]
+
+    def fails(*_):
+        raise KeyError("step -6")
+
+    agent.contributor.contribute = fails
+    assert "is none that its learner can have made: KeyError 'step -6'" in failed(training).refusals[1]
+
+
 def test_a_rolled_back_site_is_brought_up_to_date_by_its_peers_signatures(make_recipe, run_of, tmp_path):
     """A site restored from an old backup: it lacks rounds, but their record carries a threshold of signatures."""
     recipe = make_recipe(rounds=3)
@@ -225,7 +288,8 @@ def test_a_site_judges_the_aggregate_by_its_own_tasks(make_recipe, run_of):
     wary.policy = dataclasses.replace(wary.policy, worst_loss=1.0)
     losses = iter([1.0, 1.5, 1.5, 1.0])
     wary.contributor.loss = lambda context, prior: next(losses)
-    assert "own tasks lose 1.5 under the new prior, 1 under the old one" in failed(training).refusals[1]
+    refusal = failed(training).refusals[1]
+    assert refusal == "lab-1's own tasks lose more under the new prior than its worst_loss allows"
     training.coordinator.step(training.engine)
     assert training.coordinator.rounds_done == 1
     with pytest.raises(InputError, match="worst_loss = 0.5: expected at least 1"):

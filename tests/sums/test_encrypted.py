@@ -263,18 +263,22 @@ def test_numbers_over_the_limit_are_not_sealed(play, kind):
         attempt.ask(0, attempt.outbox[0])
 
 
-def test_a_key_holder_is_named_or_drawn_by_the_session(play, kind, session):
+def test_a_key_holder_is_named_or_the_first_of_the_roster(play, kind, session):
     with pytest.raises(InputError, match="'nobody' is not in the roster; expected one of site 0, site 1"):
         play(n=4, play={"sum": dataclasses.replace(kind, key_holder="nobody")})
-    drawn = {
-        next(
-            iter(
-                play(session(round=number), play={"sum": dataclasses.replace(kind, key_holder="")}).until("key").outbox
-            )
-        )
-        for number in range(40)
-    }
-    assert drawn == {0, 1, 2, 3}
+    attempt = play(n=4, play={"sum": dataclasses.replace(kind, key_holder="site 2")}).until("key")
+    assert set(attempt.outbox) == {2}
+
+
+def test_attack_a_key_holder_drawn_again_attempt_after_attempt(play, kind, session):
+    """A draw by anything that a coordinator chooses is one that it repeats: rounds, attempts, heads, runs."""
+    weak, held = set(), set()
+    for attempt in range(8):
+        made = session(attempt=attempt, head=bytes([attempt]) * 32)
+        weak.add(int.from_bytes(made.hash, "big") % len(made.roster))
+        held |= set(play(made, play={"sum": dataclasses.replace(kind, key_holder="")}).until("key").outbox)
+    assert len(weak) > 1
+    assert held == {0}
 
 
 def test_whom_to_trust_is_said(kind):

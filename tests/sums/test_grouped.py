@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,7 @@ from commonprior.errors import PolicyRefusal, ProtocolError, RecipeError
 from commonprior.identity import verify
 from commonprior.session import COORDINATOR, Encoding, Member, consistency_statement
 from commonprior.sums import Aborted, Aggregate
-from commonprior.sums._groups import Grouping, groups_of, sizes
+from commonprior.sums._groups import Grouping, commitment_of, groups_of, sizes
 from commonprior.sums._unmask import Secrets, unmask
 from commonprior.sums.committee import Committee
 from commonprior.sums.grouped import COMMIT, REVEAL, Grouped
@@ -291,6 +292,25 @@ def test_attack_a_site_left_out_of_the_draw_that_it_is_told(grouped):
     shown = [attempt.ask(seat, attempt.outbox[seat]) for seat in range(1, 13)]
     with pytest.raises(ProtocolError, match="expected all who had committed"):
         attempt.ask(0, attempt.request("keys", 0, [shown, b""]))
+
+
+def test_attack_a_contribution_of_another_size_ends_nothing(grouped):
+    """Committed to as it is: the draw would have failed in the coordinator, and with it the run."""
+    attempt = grouped(n=13, dropouts=1).until(COMMIT)
+    nonce = os.urandom(33)
+    for seat in range(13):
+        answer = attempt.ask(seat, attempt.outbox[seat])
+        if seat == 3:
+            answer = attempt.answer(COMMIT, seat, commitment_of(attempt.session, seat, nonce))
+        attempt.tell(COMMIT, seat, answer)
+    attempt.close(COMMIT)
+    with pytest.raises(ProtocolError, match="seat 3 does not show what it had committed to"):
+        attempt.coordinator.receive(3, attempt.answer(REVEAL, 3, nonce))
+    for seat in set(range(13)) - {3}:
+        attempt.tell(REVEAL, seat, attempt.ask(seat, attempt.outbox[seat]))
+    done = attempt.coordinator.close(REVEAL).done
+    assert isinstance(done, Aborted)
+    assert done.culprits == (3,)
 
 
 def test_attack_a_frame_of_another_group_or_another_draw(grouped):

@@ -68,6 +68,7 @@ def test_a_federation_counts_the_directions_of_its_curves(phases, least, most, a
     assert least <= got.effective_rank <= most
     assert got.alike == alike
     assert (got.common > 0.9) if alike else (got.common < 0.7)
+    assert ("go either way along it" in got.sentence) == (most < 1.5 and not alike)
     assert f"{got.effective_rank:.1f} directions" in got.sentence
 
 

@@ -151,7 +151,7 @@ def test_a_federation_comes_to_the_same_answers(tmp_path, monkeypatch):
     recipe = Recipe(None, survey, DiscreteGaussian(clip=1.0, per="site"), Masked(),
                     Schedule(rounds=survey.rounds, tasks_per_site=1, shots=300, queries=300),
                     policy=Policy(minimum_cohort=2))  # fmt: skip
-    prior, privacy = conduct(recipe, tmp_path / "s", family)
+    prior, privacy, _ = conduct(recipe, tmp_path / "s", family)
     assert privacy == "no differential privacy (no noise)"
     alarms = (survey.judge(prior, draw(generator(5), 5000)).p_values <= 0.1).mean()
     assert 0.06 < alarms < 0.15

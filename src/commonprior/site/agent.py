@@ -6,10 +6,11 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +30,15 @@ from commonprior.entry import (
     signers,
     statement_of,
 )
-from commonprior.errors import BudgetExhausted, InputError, LedgerError, MalformedMessage, PolicyRefusal, ProtocolError
+from commonprior.errors import (
+    BudgetExhausted,
+    CommonPriorError,
+    InputError,
+    LedgerError,
+    MalformedMessage,
+    PolicyRefusal,
+    ProtocolError,
+)
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
 from commonprior.prior import Prior
@@ -61,6 +70,7 @@ class _Attempt:
     spend: Spend
     charged: bool = False
     phase: str = ""
+    judged: bytes = b""
 
 
 @dataclass
@@ -228,7 +238,8 @@ class Agent:
         prior = Prior.decode(prior_bytes)
         if digest(prior_bytes) != session.base:
             raise ProtocolError("the prior's bytes do not have the hash that the session names")
-        mechanism, release = self.terms.mechanism.resume(prior.state), self._release(session, prior)
+        with _of_a_learner(prior):
+            mechanism, release = self.terms.mechanism.resume(prior.state), self._release(session, prior)
         if session.round == 1 and mechanism != self.terms.mechanism:
             raise ProtocolError("the first prior moves the mechanism, which has seen nothing yet")
         self._consent.check_mechanism(mechanism)
@@ -238,7 +249,8 @@ class Agent:
         self._check_budget(spend)
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
-        protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
+        with _of_a_learner(prior):
+            protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         history = self._history(session, record, before)
         machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers, history)
         if publisher is None:
@@ -351,6 +363,10 @@ class Agent:
         if entry.prior != (back or new.hash()):
             raise ProtocolError("the entry names another prior than the one that its sum makes")
         if self.policy.worst_loss and back is None:
+            # One answer an attempt: under a masked sum a coordinator may make up as many totals as it likes.
+            if attempt.judged not in (b"", digest(data)):
+                raise PolicyRefusal(f"{self.name} has judged another outcome of this attempt, and judges one")
+            attempt.judged = digest(data)
             context = Context(session, attempt.prior, attempt.release, self.terms.seed)
             self._consent.check_losses(*(self.contributor.loss(context, prior) for prior in (attempt.prior, new)))
         self._finish(
@@ -417,6 +433,20 @@ class Agent:
         length = self.terms.learner.length(prior)
         return release_of(self.terms.sum, len(session.roster), session.dropouts, session.colluders, length,
                           self.terms.rows, self.terms.public)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _of_a_learner(prior: Prior) -> Iterator[None]:
+    """Raise `ProtocolError` where a learner cannot work with a prior: a coordinator may have made up anything."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError, AssertionError) as error:
+        if isinstance(error, CommonPriorError):
+            raise
+        names = ", ".join(sorted({*prior.params, *prior.state}))[:200]
+        raise ProtocolError(
+            f"the prior ({names}) is none that its learner can have made: {type(error).__name__} {error}"
+        ) from error
 
 
 def _fixed_by(session: Session) -> bytes:

@@ -55,10 +55,10 @@ class Consent:
             raise PolicyRefusal(f"{self.name} agreed to another recipe")
         if terms.sum.insecure and not policy.allow_insecure_sum:
             raise PolicyRefusal(f"{self.name} takes part in secure sums only: {terms.sum.insecure}")
-        kind = plugin.kind_of(terms.learner)
-        if policy.learners and kind not in policy.learners:
-            raise PolicyRefusal(f"{self.name} does not allow the learner {kind}, only {', '.join(policy.learners)}")
-        for network in _network_kinds(terms.learner):
+        for kind in _kinds(terms.learner, Learner):
+            if policy.learners and kind not in policy.learners:
+                raise PolicyRefusal(f"{self.name} does not allow the learner {kind}, only {', '.join(policy.learners)}")
+        for network in _kinds(terms.learner, Network):
             if policy.networks and network not in policy.networks:
                 raise PolicyRefusal(f"{self.name} does not allow the network {network}")
         self.check_cohort([m.key for m in session.roster], session.colluders)
@@ -80,14 +80,17 @@ class Consent:
         worst = self.policy.worst_loss
         # A log-likelihood may have either sign: a loss `worst` times as large is so much of its size further up.
         if worst and not after <= before + (worst - 1) * abs(before):
-            raise PolicyRefusal(
-                f"{self.name}'s own tasks lose {after:.4g} under the new prior, {before:.4g} under the old one: more "
-                f"than its worst_loss = {worst:g} allows"
-            )
+            # No numbers: this is sealed to the coordinator, and it is about tasks that are shown to no one.
+            raise PolicyRefusal(f"{self.name}'s own tasks lose more under the new prior than its worst_loss allows")
 
     def check_mechanism(self, mechanism: Mechanism) -> None:
-        """Refuse too large a clip, too little noise, or groups without noise."""
+        """Refuse too large a clip, too little noise, groups without noise, or noise beside answers that have none."""
         policy, clip, noise = self.policy, mechanism.clip, mechanism.noise
+        if policy.worst_loss and noise > 0:
+            raise PolicyRefusal(
+                f"{self.name} judges priors by its own tasks (worst_loss = {policy.worst_loss:g}), which no noise "
+                f"hides and no epsilon counts: set worst_loss = 0 where rounds are noised"
+            )
         if 0 < policy.maximum_clip < clip:
             raise PolicyRefusal(f"{self.name} allows a clip of at most {policy.maximum_clip}, the round has {clip}")
         if noise < policy.minimum_noise:
@@ -109,9 +112,11 @@ class Consent:
             )
 
 
-def _network_kinds(learner: Learner) -> list[str]:
-    """Return the kinds of every network that a learner is made of."""
-    if not dataclasses.is_dataclass(learner):
-        return []
-    values = [getattr(learner, f.name) for f in dataclasses.fields(learner)]
-    return [plugin.kind_of(value) for value in values if isinstance(value, Network)]
+def _kinds(part: object, of: type) -> list[str]:
+    """Return the kinds of every such part that something is made of, itself and the parts of its parts included."""
+    own = [plugin.kind_of(part)] if isinstance(part, of) else []
+    if isinstance(part, tuple | list):
+        return [kind for value in part for kind in _kinds(value, of)]
+    if not dataclasses.is_dataclass(part):
+        return own
+    return own + [kind for field in dataclasses.fields(part) for kind in _kinds(getattr(part, field.name), of)]

@@ -69,13 +69,17 @@ class Cryptosystem(abc.ABC):
 
 
 def holder_of(session: Session, name: str) -> Seat:
-    """Return the seat that holds the key: the site of that name, or by the session's hash where the name is empty."""
+    """Return the seat that holds the key: the site of that name, or the first of the roster where the name is empty.
+
+    The roster is in the opening that every site signed. A draw by the session's hash would be one that a coordinator
+    draws again, attempt after attempt, until it likes the holder.
+    """
     if not name:
-        return int.from_bytes(session.hash, "big") % len(session.roster)
+        return 0
     for seat, member in enumerate(session.roster):
         if member.name == name:
             return seat
     raise InputError(
         f"sum.key_holder = {name!r} is not in the roster; expected one of "
-        f"{', '.join(member.name for member in session.roster)}, or '' to draw one by the session's hash"
+        f"{', '.join(member.name for member in session.roster)}, or '' for the first"
     )

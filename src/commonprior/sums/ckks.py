@@ -7,8 +7,8 @@
     consistency  site -> coordinator its signature over (session, survivors, commitments to their ciphertexts)
     open         key holder          the sum, flooded and rounded to the exact integers
 
-The key holder is a site, never the coordinator: the one that `key_holder` names, or by the session's hash. It adds the
-ciphertexts itself, each in a frame that its own site signed, and decrypts one sum, over the survivors that at least
+The key holder is a site, never the coordinator: the one that `key_holder` names, or the first of the roster. It adds
+the ciphertexts itself, each in a frame that its own site signed, and decrypts one sum, over the survivors that at least
 `threshold` of them signed. Why an exact sum comes out of an approximate cryptosystem, and why publishing it gives away
 nothing of the key, stands in `_he_ckks`. Unlike Paillier's, this opening cannot be checked.
 

@@ -281,7 +281,8 @@ class _GroupedCoordinator(PhasedCoordinator):
             case "group-commit", bytes() as commitment:
                 return commitment, frame
             case "group-reveal", bytes() as nonce:
-                if self._commits[opened.sender][0] != commitment_of(self._session, opened.sender, nonce):
+                shown = commitment_of(self._session, opened.sender, nonce)
+                if len(nonce) != CONTRIBUTION_BYTES or self._commits[opened.sender][0] != shown:
                     self._culprits.add(opened.sender)
                     raise ProtocolError(f"seat {opened.sender} does not show what it had committed to")
                 return nonce, frame

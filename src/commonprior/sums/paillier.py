@@ -7,7 +7,7 @@
     consistency  site -> coordinator its signature over (session, survivors, commitments to their ciphertexts)
     open         key holder          the sum and the roots that prove it
 
-The key holder is a site, never the coordinator: the one that `key_holder` names, or by the session's hash. It adds
+The key holder is a site, never the coordinator: the one that `key_holder` names, or the first of the roster. It adds
 up the ciphertexts itself, each in a frame that its own site signed, and decrypts one sum, over the survivors that at
 least `threshold` of them signed. The coordinator and the record check its opening against the ciphertexts:
 it cannot give out a wrong sum. Nobody can enter a multiple of another site's vector, as everyone is committed before

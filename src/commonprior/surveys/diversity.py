@@ -111,6 +111,7 @@ class Diversity(Survey):
         return Directions(rank, common, alike, (
             f"the tasks pull in {rank:.1f} directions (effective rank), {common:.0%} of it in common: "
             + ("they are so alike that one supervised model on pooled data would do as well" if alike else
+               "they share one and go either way along it, which one model for all cannot" if rank < ALIKE else
                "enough for learning to learn to have something to learn")
         ))  # fmt: skip
 
