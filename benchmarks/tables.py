@@ -15,6 +15,7 @@ COMMANDS = {
     "sinusoid": "python benchmarks/sinusoid.py",
     "omniglot": "python benchmarks/omniglot.py --data DIR",
     "fsmol": "python benchmarks/fsmol.py --data DIR --fold valid --shots 16,64",
+    "fsmol_regression": "python benchmarks/fsmol.py --data DIR --recipe ONE.toml --target regression --shots 16,64",
     "methods": "python benchmarks/methods.py --data DIR --family toxcast --rounds 20"
     "` and `--family viability,mic --rounds 30",
     "continual": "python benchmarks/continual.py --data DIR",
