@@ -54,7 +54,8 @@ def _inner(phases: list[Phase], relayed: float, nonce: Message, parties: int) ->
     for role in (role for phase in phases for role in phase.roles):
         answer = around(phases[0].name, held(role.up))
         request = around(phases[0].name, held(role.down) + (1 + relayed if relayed else 0))
-        does = together(read(1, request), role.does, made(1, answer), read(parties, nonce) if relayed else {})
+        # What is within is opened twice: for its phase, and by the group's own machine.
+        does = together(read(2, request), role.does, made(1, answer), read(parties, nonce) if relayed else {})
         roles.append(Role(role.seats, does, answer.size, request.size))
         coordinator = together(coordinator, read(role.seats, answer), made(role.seats, request) if not relayed else {})
     return Phase(phases[0].name, tuple(roles), coordinator, together(*(phase.public for phase in phases)))
