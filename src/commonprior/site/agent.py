@@ -6,11 +6,10 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +31,6 @@ from commonprior.entry import (
 )
 from commonprior.errors import (
     BudgetExhausted,
-    CommonPriorError,
     InputError,
     LedgerError,
     MalformedMessage,
@@ -46,6 +44,7 @@ from commonprior.privacy import Mechanism, Release
 from commonprior.session import COORDINATOR, Seat, Session, read_session
 from commonprior.site import Context, Contributor, Protected, Registry
 from commonprior.site.consent import Consent, Terms
+from commonprior.site.crafted import crafted
 from commonprior.site.memory import Finished, SiteLog
 from commonprior.site.policy import Policy
 from commonprior.site.publisher import Publisher
@@ -238,7 +237,7 @@ class Agent:
         prior = Prior.decode(prior_bytes)
         if digest(prior_bytes) != session.base:
             raise ProtocolError("the prior's bytes do not have the hash that the session names")
-        with _of_a_learner(prior):
+        with crafted(prior):
             mechanism, release = self.terms.mechanism.resume(prior.state), self._release(session, prior)
         if session.round == 1 and mechanism != self.terms.mechanism:
             raise ProtocolError("the first prior moves the mechanism, which has seen nothing yet")
@@ -249,7 +248,7 @@ class Agent:
         self._check_budget(spend)
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
-        with _of_a_learner(prior):
+        with crafted(prior):
             protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         history = self._history(session, record, before)
         machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers, history)
@@ -433,20 +432,6 @@ class Agent:
         length = self.terms.learner.length(prior)
         return release_of(self.terms.sum, len(session.roster), session.dropouts, session.colluders, length,
                           self.terms.rows, self.terms.public)  # fmt: skip
-
-
-@contextlib.contextmanager
-def _of_a_learner(prior: Prior) -> Iterator[None]:
-    """Raise `ProtocolError` where a learner cannot work with a prior: a coordinator may have made up anything."""
-    try:
-        yield
-    except (ArithmeticError, LookupError, TypeError, ValueError, AssertionError) as error:
-        if isinstance(error, CommonPriorError):
-            raise
-        names = ", ".join(sorted({*prior.params, *prior.state}))[:200]
-        raise ProtocolError(
-            f"the prior ({names}) is none that its learner can have made: {type(error).__name__} {error}"
-        ) from error
 
 
 def _fixed_by(session: Session) -> bytes:

@@ -1,0 +1,23 @@
+"""A prior that a coordinator made up: whatever a learner does with it ends in a refusal, not in a crash."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from commonprior.errors import CommonPriorError, ProtocolError
+from commonprior.prior import Prior
+
+
+@contextlib.contextmanager
+def crafted(prior: Prior) -> Iterator[None]:
+    """Raise `ProtocolError` where a learner cannot work with a prior: a coordinator may have made up anything."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError, AssertionError) as error:
+        if isinstance(error, CommonPriorError):
+            raise
+        names = ", ".join(sorted({*prior.params, *prior.state}))[:200]
+        raise ProtocolError(
+            f"the prior ({names}) is none that its learner can have made: {type(error).__name__} {error}"
+        ) from error
