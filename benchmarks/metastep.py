@@ -117,7 +117,7 @@ def _hand_step(weights: Mapping[str, Any], xs: Any, ys: Any, xq: Any, yq: Any, *
 def contestants(inner_steps: int) -> tuple[dict[str, Contestant], list[str]]:
     """Return everyone who is here, and the names of the peers who are not."""
     learner = Maml(
-        Mlp((40, 40)), inner_steps, INNER_RATE, local=LocalWork(rate=OUTER_RATE), server=ServerStep("mean", 1.0)
+        Mlp((40, 40)), inner_steps, INNER_RATE, local=LocalWork(rate=OUTER_RATE, clip=0.0), server=ServerStep("mean", 1.0)
     )
     family = Sinusoid(sites=1, tasks=TASKS).load(None)
     tasks = sample_tasks(family.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, family.spec.target)
@@ -138,7 +138,7 @@ def contestants(inner_steps: int) -> tuple[dict[str, Contestant], list[str]]:
 def others() -> dict[str, dict[str, Contestant]]:
     """Return commonprior and hand-written JAX for each of the other learners."""
     # One row a site: these have more parameters than MAML's network, and nobody clips a task here.
-    local, server = LocalWork(rate=OUTER_RATE, averaged=True), ServerStep("mean", 1.0)
+    local, server = LocalWork(rate=OUTER_RATE, averaged=True, clip=0.0), ServerStep("mean", 1.0)
     network = Mlp((40, 40))
     waves = Sinusoid(sites=1, tasks=TASKS).load(None)
     drawn = sample_tasks(waves.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, waves.spec.target)

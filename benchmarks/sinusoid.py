@@ -62,9 +62,9 @@ DEEP = {"terms": ("deep",), "objective": "marginal", "server": ServerStep(rate=0
 SETTINGS: dict[str, Setting] = {
     # One inner step of 0.01, as in the paper, is learned much more slowly than five.
     # Once in a while one diverges on a wave: a clip keeps the others' steps.
-    "maml": Setting({"inner_steps": 5, "inner_rate": 0.01, "local": LocalWork(rate=1.0, clip=10.0)}),
-    "meta_sgd": Setting({"local": LocalWork(rate=1.0, clip=10.0)}),
-    "imaml": Setting({"inner_steps": 32, "inner_rate": 0.005, "local": LocalWork(rate=1.0, clip=10.0)}),
+    "maml": Setting({"inner_steps": 5, "inner_rate": 0.01, "local": LocalWork(rate=1.0)}),
+    "meta_sgd": Setting({"local": LocalWork(rate=1.0)}),
+    "imaml": Setting({"inner_steps": 32, "inner_rate": 0.005, "local": LocalWork(rate=1.0)}),
     "evolution": Setting({"inner_rate": 0.01}, rounds=1000),
     "genetic": Setting({"inner_rate": 0.005}, rounds=1000),
     "population": Setting({"inner_rate": 0.01}, rounds=2000),

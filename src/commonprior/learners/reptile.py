@@ -40,7 +40,7 @@ class Reptile(Learner):
     network: Network
     inner_steps: int = 10
     inner_rate: float = 0.01
-    clip: float = 0.0
+    clip: float = 10.0
     server: ServerStep = field(default_factory=ServerStep)
 
     def __post_init__(self) -> None:
