@@ -214,9 +214,8 @@ def elsewhere_prior(training):
     return prior._replace(params={k: v + 1 for k, v in prior.params.items()}).encode()
 
 
-def test_attack_asking_for_the_loss_of_many_priors(make_recipe, run_of, monkeypatch):
-    """Under a masked sum a coordinator may say any total: each would have been one answer about private tasks."""
-    training = run_of(make_recipe())
+def ask_for_the_loss_of_many_priors(training, monkeypatch, forget=False):
+    """Return the priors that lab-1 judges by its own tasks, and what it says, when it is shown four totals."""
     wary = training.agents[1]
     wary.policy, asked, told = dataclasses.replace(wary.policy, worst_loss=1.0), [], []
     wary.contributor.loss = lambda context, prior: asked.append(prior) or float(len(asked))
@@ -227,6 +226,7 @@ def test_attack_asking_for_the_loss_of_many_priors(make_recipe, run_of, monkeypa
             attempt = wary._attempt
             session = attempt.session
             for seed in range(4):
+                attempt.judged = b"" if forget else attempt.judged
                 total = np.random.default_rng(seed).integers(-9, 9, session.length)
                 words = total.astype(session.encoding.word).tobytes()
                 summed = Summed(total[None], attempt.release, (4,))
@@ -240,6 +240,20 @@ def test_attack_asking_for_the_loss_of_many_priors(make_recipe, run_of, monkeypa
 
     monkeypatch.setattr(Conversation, "agree", many)
     training.coordinator._attempt(training.engine, 1)
+    return asked, told
+
+
+def test_attack_asking_for_the_loss_of_many_priors_succeeds_where_a_site_forgets_what_it_judged(
+    make_recipe, run_of, monkeypatch
+):
+    asked, told = ask_for_the_loss_of_many_priors(run_of(make_recipe()), monkeypatch, forget=True)
+    assert len(asked) == 8, "four answers about private tasks"
+    assert all("own tasks lose more" in answer for answer in told)
+
+
+def test_attack_asking_for_the_loss_of_many_priors(make_recipe, run_of, monkeypatch):
+    """Under a masked sum a coordinator may say any total: each would have been one answer about private tasks."""
+    asked, told = ask_for_the_loss_of_many_priors(run_of(make_recipe()), monkeypatch)
     assert len(asked) == 2, "the old prior and one new one"
     assert "own tasks lose more" in told[0]
     assert all("has judged another outcome of this attempt, and judges one" in answer for answer in told[1:])

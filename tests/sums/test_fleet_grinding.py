@@ -230,16 +230,41 @@ def test_attack_forged_holders_that_never_deal_succeeds_where_only_those_who_dea
     np.testing.assert_array_equal(bare, attempt.vectors[VICTIM])
 
 
-def test_attack_a_colluder_s_key_that_no_secret_comes_of_and_roll_after_roll(fleet, identities):
-    """A point of low order, signed: whoever drew it refuses, and must not draw again under another roll."""
-    attempt = fleet(play_={"guard": lambda seats: None}).until("shares")
+def low_order_places(attempt, identities):
+    """What everybody signed, but for colluders with points of low order for keys: places and signatures by seat."""
     keys = {s: read_announcement(attempt.body(frame)) for s, frame in attempt.heard["keys"].items()}
     places = {s: place_of(attempt.session, s, a.public, a.draw) for s, a in keys.items()}
-    signatures, refused = {s: a.signature for s, a in keys.items()}, 0
+    signatures = {s: a.signature for s, a in keys.items()}
     for turn, colluder in enumerate(COLLUDERS):
         places[colluder] = places[colluder]._replace(channel=turn.to_bytes(1, "big") + bytes(31))
         statement = place_statement(attempt.session, colluder, places[colluder])
         signatures[colluder] = identities[colluder].sign(statement)
+    return places, signatures
+
+
+def test_attack_a_colluder_s_key_that_no_secret_comes_of_succeeds_where_a_site_may_draw_again(
+    fleet, identities, monkeypatch
+):
+    """Who refused under one roll answers the next: holders are drawn until the coordinator likes them."""
+    monkeypatch.setattr(FleetParty, "close", lambda party, phase: None)
+    attempt = fleet(play_={"guard": lambda seats: None}).until("shares")
+    places, signatures = low_order_places(attempt, identities)
+    places = {s: p for s, p in places.items() if s not in COLLUDERS[2:]}
+    low = write_roll(roll_of(attempt.session, places), signatures, 12)
+    again = 0
+    for seat in range(9):
+        try:
+            attempt.ask(seat, attempt.request("shares", seat, low))
+        except CommonPriorError:
+            assert attempt.ask(seat, attempt.outbox[seat])
+            again += 1
+    assert again > 2
+
+
+def test_attack_a_colluder_s_key_that_no_secret_comes_of_and_roll_after_roll(fleet, identities):
+    """A point of low order, signed: whoever drew it refuses, and must not draw again under another roll."""
+    attempt = fleet(play_={"guard": lambda seats: None}).until("shares")
+    (places, signatures), refused = low_order_places(attempt, identities), 0
     request = write_roll(roll_of(attempt.session, {**places, 10: places[9], 11: places[9]}), signatures, 12)
     with pytest.raises(ProtocolError, match="two of 12 sites in the roll have the same key"):
         attempt.ask(VICTIM, attempt.request("shares", VICTIM, request))

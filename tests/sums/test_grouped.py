@@ -15,13 +15,15 @@ from hypothesis.extra import numpy as hnp
 from commonprior.aggregation import combined
 from commonprior.canonical import decode
 from commonprior.errors import PolicyRefusal, ProtocolError, RecipeError
+from commonprior.frame import open_frame
 from commonprior.identity import verify
 from commonprior.session import COORDINATOR, Encoding, Member, consistency_statement
 from commonprior.sums import Aborted, Aggregate
 from commonprior.sums._groups import Grouping, commitment_of, groups_of, sizes
+from commonprior.sums._phases import Reply
 from commonprior.sums._unmask import Secrets, unmask
 from commonprior.sums.committee import Committee
-from commonprior.sums.grouped import COMMIT, REVEAL, Grouped
+from commonprior.sums.grouped import COMMIT, REVEAL, Grouped, _GroupedCoordinator, _GroupedParty
 from commonprior.sums.masked import Masked
 from commonprior.sums.plain import Plain
 
@@ -294,9 +296,8 @@ def test_attack_a_site_left_out_of_the_draw_that_it_is_told(grouped):
         attempt.ask(0, attempt.request("keys", 0, [shown, b""]))
 
 
-def test_attack_a_contribution_of_another_size_ends_nothing(grouped):
-    """Committed to as it is: the draw would have failed in the coordinator, and with it the run."""
-    attempt = grouped(n=13, dropouts=1).until(COMMIT)
+def commit_to_another_size(attempt):
+    """Seat 3 commits to 33 bytes where everybody draws 32."""
     nonce = os.urandom(33)
     for seat in range(13):
         answer = attempt.ask(seat, attempt.outbox[seat])
@@ -304,6 +305,13 @@ def test_attack_a_contribution_of_another_size_ends_nothing(grouped):
             answer = attempt.answer(COMMIT, seat, commitment_of(attempt.session, seat, nonce))
         attempt.tell(COMMIT, seat, answer)
     attempt.close(COMMIT)
+    return nonce
+
+
+def test_attack_a_contribution_of_another_size_ends_nothing(grouped):
+    """Committed to as it is: the draw would have failed in the coordinator, and with it the run."""
+    attempt = grouped(n=13, dropouts=1).until(COMMIT)
+    nonce = commit_to_another_size(attempt)
     with pytest.raises(ProtocolError, match="seat 3 does not show what it had committed to"):
         attempt.coordinator.receive(3, attempt.answer(REVEAL, 3, nonce))
     for seat in set(range(13)) - {3}:
@@ -311,6 +319,23 @@ def test_attack_a_contribution_of_another_size_ends_nothing(grouped):
     done = attempt.coordinator.close(REVEAL).done
     assert isinstance(done, Aborted)
     assert done.culprits == (3,)
+
+
+def test_attack_a_contribution_of_another_size_succeeds_where_only_its_hash_is_looked_at(grouped, monkeypatch):
+    """One site of thirteen, and the coordinator itself falls over: no culprit is named, no next attempt begins."""
+    read = _GroupedCoordinator._read
+
+    def hash_alone(coordinator, phase, opened, frame):
+        return (opened.body, frame) if phase == REVEAL else read(coordinator, phase, opened, frame)
+
+    monkeypatch.setattr(_GroupedCoordinator, "_read", hash_alone)
+    attempt = grouped(n=13, dropouts=1).until(COMMIT)
+    nonce = commit_to_another_size(attempt)
+    attempt.tell(REVEAL, 3, attempt.answer(REVEAL, 3, nonce))
+    for seat in set(range(13)) - {3}:
+        attempt.tell(REVEAL, seat, attempt.ask(seat, attempt.outbox[seat]))
+    with pytest.raises(ProtocolError, match="expected 32 bytes|contribution"):
+        attempt.coordinator.close(REVEAL)
 
 
 def test_attack_a_frame_of_another_group_or_another_draw(grouped):
@@ -338,6 +363,24 @@ def test_attack_a_phase_within_another(grouped):
     with pytest.raises(ProtocolError, match=f"masked request to seat {seat} with a consistency request within"):
         attempt.ask(seat, attempt.request("masked", seat, within))
     assert isinstance(attempt.finish(start="consistency"), Aggregate)
+
+
+def test_attack_a_phase_within_another_succeeds_where_only_the_outer_frame_is_looked_at(grouped, monkeypatch):
+    """Two survivor lists signed by one site, of which whoever guards it has seen but one."""
+
+    def outer_alone(party, phase, state, frame):
+        persist, send, done = state.machine.receive(COORDINATOR, frame)
+        ((_, answer),) = send
+        return state, Reply(answer, persist, None)
+
+    monkeypatch.setattr(_GroupedParty, "_pass_on", outer_alone)
+    attempt = grouped().until("consistency")
+    group = held_groups(attempt)[0]
+    seat = group.seats[0]
+    within = attempt.body(attempt.outbox[seat], seat)
+    answer = attempt.ask(seat, attempt.request("masked", seat, within))
+    outer = open_frame(answer, attempt.session, COORDINATOR)
+    assert (outer.phase, open_frame(outer.body, group.session, COORDINATOR).phase) == ("masked", "consistency")
 
 
 def test_attack_a_group_below_the_minimum_cohort(grouped):
