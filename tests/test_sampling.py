@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from commonprior.errors import DataError
-from commonprior.sampling import derive_seed, generator, learning_key, sample_tasks
+from commonprior.sampling import FAR, derive_seed, generator, learning_key, sample_tasks
 from commonprior.task import Batch, Target, Task
 
 
@@ -73,6 +73,43 @@ def test_labels_are_standardised_by_the_support():
     np.testing.assert_allclose(drawn.support.y.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(drawn.support.y.std(1, ddof=1), 1, rtol=1e-5)
     assert (np.abs(drawn.query.y.mean(1)) > 1e-3).all()
+
+
+@dataclass(frozen=True)
+class LongTailed:
+    """A task whose labels are nearly all alike, as metals' band gaps are."""
+
+    name = "gaps"
+    size = 100
+
+    def episode(self, rng, shots, queries):
+        def batch(y):
+            return Batch(np.zeros((len(y), 1), np.float32), np.asarray(y, np.float32), np.ones(len(y), np.float32))
+
+        return Task(batch([0.0, 0.001, 0.0, 0.0]), batch([5.0, 0.001, -7.0]))
+
+
+def test_no_label_is_learned_as_thousands_of_deviations_away():
+    drawn = sample_tasks([LongTailed()], generator(0), 1, 4, 3, Target())
+    near = (0.001 - 0.00025) / 0.0005
+    np.testing.assert_allclose(drawn.query.y, [[FAR, near, -FAR]], rtol=1e-5)
+    np.testing.assert_allclose(drawn.support.y[0, 1], near, rtol=1e-5)
+
+
+def test_classes_and_labels_of_public_scale_are_learned_as_they_are():
+    classes = Target(kind="classification", classes=tuple(map(str, range(20))))
+    for target, expected in ((classes, 17.0), (Target(scaling="public", centre=2.0, spread=0.5), 30.0)):
+
+        class Far(LongTailed):
+            def episode(self, rng, shots, queries):
+                return (
+                    super()
+                    .episode(rng, shots, queries)
+                    ._replace(query=Batch(*(np.full((1, *s), 17.0, "f4") for s in ((1,), (), ()))))
+                )
+
+        drawn = sample_tasks([Far()], generator(0), 1, 4, 1, target)
+        assert drawn.query.y.item() == expected
 
 
 def test_the_same_generator_draws_the_same_tasks():

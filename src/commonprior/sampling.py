@@ -19,6 +19,9 @@ from commonprior.task import Array, Pool, Target, Task, stack, standardise
 
 _DOMAIN = "commonprior/sampling/1"
 
+FAR = 10.0
+"""No label is learned as being further from its support's mean, in the support's deviations."""
+
 
 def derive_seed(*parts: Value) -> int:
     """Return 63 bits that only these parts, in this order, give: for whatever wants an integer seed."""
@@ -43,6 +46,9 @@ def sample_tasks(
 
     The pools are distinct: where the unit of privacy is the task, no task may stand in two rows of one release. A
     family that makes up its tasks as it goes offers many pools.
+
+    What is learned from here are labels of at most `FAR` of their support's deviations, either way: where a few samples
+    happen to be alike, the next is thousands away, and one such task in a hundred would lead everybody.
     """
     for name, value in (("tasks", tasks), ("shots", shots), ("queries", queries)):
         if value < 1:
@@ -51,7 +57,10 @@ def sample_tasks(
         raise DataError("a site without tasks cannot take part in a round; give it one or leave it out")
     chosen = rng.choice(len(pools), min(tasks, len(pools)), replace=False)
     drawn = stack([pools[i].episode(rng, shots, queries) for i in chosen])
-    return standardise(drawn, target)[0]
+    task = standardise(drawn, target)[0]
+    if target.kind == "classification" or target.scaling == "public":
+        return task
+    return task._replace(query=task.query._replace(y=np.clip(task.query.y, -FAR, FAR)))
 
 
 def _bytes(parts: Sequence[Value]) -> bytes:
