@@ -61,37 +61,29 @@ def predict(posterior: Posterior, cross: Array, mask: Array, variance: Array) ->
     return cross @ posterior.weights, jnp.maximum(variance - (explained**2).sum(1), 0)
 
 
+@jax.custom_jvp
 def _cholesky(matrix: Array) -> tuple[Array, Array]:
     """Return the lower factor and its inverse, of the matrix as it is or with the least jitter that makes it one."""
-    fixed = jax.lax.stop_gradient(matrix)
     eye = jnp.eye(len(matrix), dtype=matrix.dtype)
-    scale = jnp.diagonal(fixed).mean()
+    scale = jnp.diagonal(matrix).mean()
 
-    def failed(state: tuple[Array, Array, Array]) -> Array:
-        tries, _, factor = state
+    def failed(state: tuple[Array, Array]) -> Array:
+        tries, factor = state
         return (tries < _TRIES) & ~jnp.isfinite(factor).all()
 
-    def retry(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        tries, _, _ = state
+    def retry(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        tries, _ = state
         jitter = scale * _FIRST_JITTER * 10.0 ** tries.astype(matrix.dtype)
-        return tries + 1, jitter, jnp.linalg.cholesky(fixed + jitter * eye)
+        return tries + 1, jnp.linalg.cholesky(matrix + jitter * eye)
 
-    start = (jnp.zeros((), jnp.int32), jnp.zeros((), matrix.dtype), jnp.linalg.cholesky(fixed))
-    _, jitter, _ = jax.lax.while_loop(failed, retry, start)
-    return _factor(matrix + jitter * eye)
-
-
-@jax.custom_jvp
-def _factor(matrix: Array) -> tuple[Array, Array]:
-    """Return the lower Cholesky factor [n, n] and its inverse."""
-    factor = jnp.linalg.cholesky(matrix)
+    _, factor = jax.lax.while_loop(failed, retry, (jnp.zeros((), jnp.int32), jnp.linalg.cholesky(matrix)))
     return factor, _inverse(factor)
 
 
-@_factor.defjvp
+@_cholesky.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Derive as Murray ("Differentiation of the Cholesky decomposition", 2016, section 3) does."""
-    factor, inverse = _factor(*primals)
+    """Derive as Murray ("Differentiation of the Cholesky decomposition", 2016, section 3) does; the jitter is held."""
+    factor, inverse = _cholesky(*primals)
     half = jnp.tril(inverse @ tangents[0] @ inverse.T)
     half = half - 0.5 * jnp.diag(jnp.diagonal(half))
     return (factor, inverse), (factor @ half, -half @ inverse)
