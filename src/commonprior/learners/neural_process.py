@@ -109,7 +109,9 @@ class NeuralProcess(Learner):
     def contribute(self, prior: Prior, tasks: Task, memory: Memory, key: Array) -> tuple[Contributions, Memory]:
         """Return minus the gradient of each task, or the site's own steps (see `LocalWork`)."""
         shape = (len(tasks.query.mask), self.draws, self.latent)
-        drawn = Drawn(*tasks, jax.random.normal(key, shape, jnp.result_type(tasks.query.mask)))
+        kind = jnp.result_type(tasks.query.mask)
+        noise = jax.random.normal(key, shape, kind) if self.latent else np.zeros(shape, kind)
+        drawn = Drawn(*tasks, noise)
         # A task with one more leaf, and so as good as any for whoever stacks, splits and differentiates.
         return _local.contribute(self, prior, drawn), memory  # pyright: ignore[reportArgumentType]
 

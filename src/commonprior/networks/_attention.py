@@ -34,10 +34,8 @@ def attend(params: Tensors, name: str, asking: Array, keys: Array, values: Array
 
     asked, found, told = split(asking, "query"), split(keys, "key"), split(values, "value")
     logits = jnp.einsum("nhd,mhd->nhm", asked, found) / math.sqrt(asked.shape[-1])
-    logits = jnp.where(mask > 0, logits, -jnp.inf)
-    top = jax.lax.stop_gradient(jnp.maximum(logits.max(-1, keepdims=True, initial=-jnp.inf), 0))
-    shares = jnp.where(mask > 0, jnp.exp(logits - top), 0)
-    shares = shares / (shares.sum(-1, keepdims=True) + jnp.exp(-top))
+    nowhere = jnp.zeros((*logits.shape[:-1], 1), logits.dtype)
+    shares = jax.nn.softmax(jnp.concatenate([jnp.where(mask > 0, logits, -jnp.inf), nowhere], -1))[..., :-1]
     return jnp.einsum("nhm,mhd->nhd", shares, told).reshape(len(asking), -1) @ params[f"{name}/out"]
 
 
