@@ -117,7 +117,11 @@ def _hand_step(weights: Mapping[str, Any], xs: Any, ys: Any, xq: Any, yq: Any, *
 def contestants(inner_steps: int) -> tuple[dict[str, Contestant], list[str]]:
     """Return everyone who is here, and the names of the peers who are not."""
     learner = Maml(
-        Mlp((40, 40)), inner_steps, INNER_RATE, local=LocalWork(rate=OUTER_RATE, clip=0.0), server=ServerStep("mean", 1.0)
+        Mlp((40, 40)),
+        inner_steps,
+        INNER_RATE,
+        local=LocalWork(rate=OUTER_RATE, clip=0.0),
+        server=ServerStep("mean", 1.0),
     )
     family = Sinusoid(sites=1, tasks=TASKS).load(None)
     tasks = sample_tasks(family.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, family.spec.target)

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 from _rows import Row, print_rows, write_rows
@@ -94,6 +95,7 @@ def tabulate(data: Path, path: Path | None) -> tuple[list[Settings], dict[str, l
         done = results.setdefault(name, [])
         for chosen in settings[len(done) :]:
             done.append(result(family, changed(recipe, chosen)))
+            jax.clear_caches()  # each setting is a program of its own, and a process has room for so many
             if path:
                 path.write_text(json.dumps(results))
     return settings, results

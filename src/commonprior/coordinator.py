@@ -15,7 +15,7 @@ from commonprior.canonical import digest, encode
 from commonprior.defence.history import Version
 from commonprior.engines import Engine
 from commonprior.entry import NO_HEAD, Opening, Round, opening_ballot
-from commonprior.errors import BudgetExhausted, ProtocolError, RunError
+from commonprior.errors import NOTHING_LEFT, BudgetExhausted, ProtocolError, RunError
 from commonprior.identity import Identity
 from commonprior.ledger.book import Book
 from commonprior.ledger.journal import Journal
@@ -161,21 +161,25 @@ class Coordinator:
 
     def step(self, engine: Engine) -> None:
         """Run the next round, in as many attempts as the schedule allows."""
-        number, failures = self.rounds_done + 1, []
+        number, failures, broke = self.rounds_done + 1, [], set[Seat]()
         self._catch_up()
         for _ in range(self._recipe.schedule.attempts):
-            outcome = self._attempt(engine, number)
+            outcome = self._attempt(engine, number, frozenset(broke))
             if isinstance(outcome, Outcome):
                 self._finish(number, outcome)
                 return
             failures.append(outcome)
-            if outcome.refusals and all("epsilon" in r for r in outcome.refusals.values()):
-                raise BudgetExhausted(next(iter(outcome.refusals.values())))
+            broke |= set(outcome.culprits)
+            # Fewer than could be missed do not end a run: they would be a way for one site to end everybody's.
+            spent = [why for why in outcome.refusals.values() if why.startswith(NOTHING_LEFT)]
+            if len(spent) > self._recipe.schedule.dropouts:
+                raise BudgetExhausted(spent[0].removeprefix(NOTHING_LEFT))
         last = failures[-1]
         why = [f"{self._roster[s].name}: {reason}" for s, reason in sorted(last.refusals.items())]
         raise RunError(f"round {number} failed {len(failures)} times, last because {last.reason}. {'; '.join(why)}")
 
-    def _attempt(self, engine: Engine, number: int) -> Outcome | Failed:
+    def _attempt(self, engine: Engine, number: int, broke: frozenset[Seat] = frozenset()) -> Outcome | Failed:
+        """Try a round once, without the sites that `broke` the protocol in it as far as enough others are left."""
         opening = self._journal.opening
         if opening is None:
             raise RunError(f"{self._run.journal}: the record has no opening entry; run `commonprior audit`")
@@ -187,6 +191,9 @@ class Coordinator:
         self._note("begun", number, session.attempt)
         self._spent = spent
         agreed = None if spent.private else self._agreed(number)
+        seats = [seat for seat in range(len(self._roster)) if seat not in broke]
+        if agreed is None and len(seats) >= session.threshold:
+            agreed = seats
         poll = self._book.poll(opening) if self._book is not None else None
         if self._book is not None and poll is not None and poll.place.mode == "public":
             return run_public_round(

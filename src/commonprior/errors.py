@@ -60,6 +60,10 @@ class PolicyRefusal(CommonPriorError):
     """A site's own policy refuses to take part."""
 
 
+NOTHING_LEFT = "budget: "
+"""How a refusal begins where a site's own privacy budget is what is spent."""
+
+
 class BudgetExhausted(CommonPriorError):
     """The next release would spend more privacy than is allowed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commonprior.errors import RunError
+from commonprior.errors import RecipeError, RunError
 from commonprior.identity import Identity
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
@@ -15,6 +15,7 @@ from commonprior.site.laboratory import Laboratory
 from commonprior.site.memory import SiteLog
 from commonprior.site.policy import read_policy, write_policy
 from commonprior.site.trust import read_trust, write_trust
+from commonprior.task import TaskSpec
 from commonprior.tasks import Family
 
 
@@ -25,6 +26,19 @@ def load_or_make_identity(path: Path) -> Identity:
     return Identity.load(path)
 
 
+def check_scaling(recipe: Recipe, spec: TaskSpec) -> None:
+    """Raise `RecipeError` where each task is to be protected, but one task's numbers would scale the others' inputs."""
+    if recipe.mechanism.unit != "task" or recipe.mechanism.noise == 0:
+        return
+    own = [c.name for c in spec.columns if c.kind == "numeric" and (c.centre is None or c.spread is None)]
+    if own:
+        raise RecipeError(
+            f'mechanism.per = "task" with columns that a site scales by all of its rows ({", ".join(own[:5])}'
+            f"{', …' if len(own) > 5 else ''}): a task would be in the rows of all others; give these columns a public "
+            f'centre and spread in tasks.columns, or set mechanism.per = "site"'
+        )
+
+
 def simulate_sites(
     recipe: Recipe, family: Family, run: RunFolder, coordinator: Identity, registry: Registry | None = None
 ) -> list[Agent]:
@@ -32,6 +46,7 @@ def simulate_sites(
 
     `registry` is their view of the ledger: one process has one.
     """
+    check_scaling(recipe, family.spec)
     names = sorted(family.train)
     if len(names) < 2:
         raise RunError(f"{len(names)} training site: a secure sum needs at least 2; name a site column, or more files")
@@ -46,15 +61,15 @@ def simulate_sites(
             write_trust(everyone, folder / "trust.json")
         terms = Terms(
             recipe.hash(), recipe.learner, recipe.mechanism, recipe.sum, coordinator.key, schedule.tasks_per_site,
-            schedule.seed, recipe.budget.epsilon, recipe.budget.delta, recipe.ledger.kind,
-            recipe.public, recipe.ledger.defence,
+            schedule.seed, recipe.budget.epsilon, recipe.budget.delta, schedule.dropouts, schedule.colluders,
+            recipe.ledger.kind, recipe.public, recipe.ledger.defence,
         )  # fmt: skip
         contributor = Laboratory(
             name, family.train[name], family.spec, recipe.learner, schedule.shots, schedule.queries
         )
+        names = read_trust(folder / "trust.json")
         agents.append(Agent(
-            name, identities[name], terms, read_policy(folder / "policy.toml"),
-            frozenset(read_trust(folder / "trust.json").values()), contributor, SiteLog(folder),
-            registry,
+            name, identities[name], terms, read_policy(folder / "policy.toml"), frozenset(names.values()),
+            contributor, SiteLog(folder), registry, names,
         ))  # fmt: skip
     return agents

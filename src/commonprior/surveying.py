@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from commonprior.appendlog import write_whole
+from commonprior.accountant import affords, spend_of
+from commonprior.aggregation import release_of
+from commonprior.appendlog import AppendLog, write_whole
 from commonprior.coordinator import NO_GUARANTEE
 from commonprior.errors import BudgetExhausted, InputError, RunError
 from commonprior.ledger.journal import Journal
@@ -23,6 +26,7 @@ from commonprior.prior import Prior, load_prior
 from commonprior.privacy.discrete_gaussian import DiscreteGaussian
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
+from commonprior.site.policy import read_policy, write_policy
 from commonprior.surveys import Survey
 from commonprior.surveys.calibration import Calibration
 from commonprior.surveys.conduct import Answered, conduct
@@ -42,10 +46,33 @@ class Purse:
     """
 
     def __init__(self, run: Path, recipe: Recipe) -> None:
-        last = Journal(RunFolder(run).journal).last_round
         limits = [e for e in (recipe.budget.epsilon, recipe.policy.maximum_epsilon) if e > 0]
         self._limit = min(limits, default=0.0) if recipe.mechanism.noise > 0 else 0.0
-        self._run, self._recipe, self._costs = run, recipe, [last.epsilon if last else 0.0]
+        self._run, self._recipe, self._costs = run, recipe, [self._trained(RunFolder(run), recipe)]
+
+    def _trained(self, run: RunFolder, recipe: Recipe) -> float:
+        """Return what training has spent, attempts that failed after its last round included.
+
+        Raises `RunError` where it has not ended: what is left for surveys is not known before.
+        """
+        journal, delta = Journal(run.journal), recipe.budget.delta
+        last, opening = journal.last_round, journal.opening
+        if last is None or opening is None:
+            raise RunError(f"{run.path}: no round is finished yet; `commonprior train` it first")
+        if recipe.mechanism.noise == 0:
+            return last.epsilon
+        lines = AppendLog(run.path / "coordinator" / "log.cbor").values()
+        begun = sum(isinstance(line, dict) and line.get("what") == "begun" for line in lines)
+        release = release_of(recipe.sum, len(opening.roster), opening.dropouts, opening.colluders, last.length,
+                             recipe.schedule.tasks_per_site, recipe.public)  # fmt: skip
+        cost = spend_of(recipe.mechanism.spends(release), recipe.mechanism.unit)
+        spent = cost.times(max(begun, last.round + last.attempt))
+        if last.round < recipe.schedule.rounds and affords(spent, cost, recipe.budget.epsilon, delta):
+            raise RunError(
+                f"{run.path}: {last.round} of {recipe.schedule.rounds} rounds are done; let the training end first, "
+                f"since it and its surveys spend from one budget"
+            )
+        return max(last.epsilon, spent.epsilon(delta))
 
     def ask(self, name: str, question: Survey, rounds: int, family: Family, first: Prior | None = None) -> Answered:
         """Conduct a survey with what is left. Raises `BudgetExhausted` where nothing is, or too little."""
@@ -55,12 +82,36 @@ class Purse:
                 f"{self._run}: the training and its surveys have spent epsilon {sum(self._costs):.3g} of "
                 f"{self._limit:g}; nothing is left to ask about {name}"
             )
-        recipe = _recipe(self._recipe, question, rounds)
+        recipe, folder = _recipe(self._recipe, question, rounds), self._run / "surveys" / name
         if self._limit:
             recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, maximum_epsilon=left))
-        answered = conduct(recipe, self._run / "surveys" / name, family, first)
+        self._copy_policies(family, RunFolder(folder))
+        answered = conduct(recipe, folder, family, first)
         self._costs.append(answered.epsilon)
         return answered
+
+    def _copy_policies(self, family: Family, survey: RunFolder) -> None:
+        """Let each site's own rules hold in the survey, too, with what is left of its own budget."""
+        spent, noised = sum(self._costs), self._recipe.mechanism.noise > 0
+        for site in sorted(family.train):
+            file, copy = (folder.site(site) / "policy.toml" for folder in (RunFolder(self._run), survey))
+            if not file.exists() or copy.exists():
+                continue
+            policy = read_policy(file)
+            if noised and self._limit:
+                policy = dataclasses.replace(
+                    policy, maximum_epsilon=min(policy.maximum_epsilon or math.inf, self._limit)
+                )
+            if noised and policy.maximum_epsilon:
+                left = policy.maximum_epsilon - spent
+                if left <= 0:
+                    raise BudgetExhausted(
+                        f"{file}: {site} allows an epsilon of {policy.maximum_epsilon:g}; training and surveys have "
+                        f"spent {spent:.3g}: nothing is left to ask about"
+                    )
+                policy = dataclasses.replace(policy, maximum_epsilon=left)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_policy(policy, copy)
 
     def total(self) -> str:
         """Return what all of it has cost, as a sentence."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from commonprior.learners._local import LocalWork
 from commonprior.learners.maml import Maml
 from commonprior.networks.mlp import Mlp
 from commonprior.prior import Contributions, flatten
@@ -22,7 +23,7 @@ from commonprior.privacy.skellam import Skellam
 from commonprior.task import Batch, Target, Task, TaskSpec
 
 SAMPLES, COLUMNS, STARTS = 2, 3, 40
-LEARNER = Maml(Mlp(widths=(24,), activation="tanh"), inner_steps=1, inner_rate=0.3)
+LEARNER = Maml(Mlp(widths=(24,), activation="tanh"), inner_steps=1, inner_rate=0.3, local=LocalWork(clip=0.0))
 PRIOR = LEARNER.init(TaskSpec(Target(scaling="public"), shape=(COLUMNS,)), jax.random.key(5))
 SIZE = SAMPLES * (COLUMNS + 1)
 

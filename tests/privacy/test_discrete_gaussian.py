@@ -269,6 +269,17 @@ def test_a_diverged_learner_does_not_poison_the_sum(per):
         protect(DiscreteGaussian(1.0, per=per), rows, Release(3, 2, 4, 2))
 
 
+@pytest.mark.parametrize("per", ["task", "site"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_counts_as_none_under_noise(per, bad):
+    """To refuse would tell of private numbers, un-noised. The same noise: the same integers as with zeros there."""
+    mechanism, release = DiscreteGaussian(1.0, 1.0, per), Release(4, 3, 5, 3)
+    rows = np.random.default_rng(0).normal(size=(3, 5))
+    broken, empty = rows.copy(), rows.copy()
+    broken[1, 2], empty[1] = bad, 0
+    assert (protect(mechanism, broken, release) == protect(mechanism, empty, release)).all()
+
+
 def test_another_encoding_is_refused():
     mechanism, release = DiscreteGaussian(1.0, 1.0), Release(3, 2, 4, 2)
     coarser = dataclasses.replace(mechanism.encoding(release), fraction=3)

@@ -207,6 +207,8 @@ def test_attack_other_terms_succeeds_where_sites_forget_the_opening(make_recipe,
     )
     assert invite(training, other)[0] == "refuse"
     monkeypatch.setattr("commonprior.site.agent._fixed_by", lambda session: fixed)
+    forgetful = training.agents[0]
+    forgetful.names, forgetful.terms = {}, dataclasses.replace(forgetful.terms, dropouts=dropouts)
     assert invite(training, other)[0] == "joined"
     joined = training.agents[0]._attempt
     noise = joined.mechanism._grid(joined.release).variance / 4**other.encoding.fraction
@@ -224,6 +226,7 @@ def test_attack_sybils_fill_the_cohort(make_recipe, run_of):
     session = training.coordinator._session(1, 0, training.coordinator._journal.opening.run, bytes(32))
     wary = training.agents[0]
     wary.trusted = known
+    wary.terms = dataclasses.replace(wary.terms, dropouts=4)
     crowded = dataclasses.replace(session, dropouts=4)
     said, why = invite(training, crowded)
     assert said == "refuse"

@@ -7,13 +7,14 @@ import json
 import pytest
 from rich.console import Console
 
-from commonprior.errors import BudgetExhausted, CommonPriorError
+from commonprior.errors import BudgetExhausted, CommonPriorError, RunError
 from commonprior.ledger.journal import Journal
 from commonprior.recipe import Budget, Schedule, read_recipe
 from commonprior.runfolder import RunFolder
+from commonprior.site.policy import read_policy, write_policy
 from commonprior.surveying import Purse, survey
 from commonprior.surveys.diversity import Diversity
-from commonprior.training import train
+from commonprior.training import start, train
 
 WAVES = """
 tasks = {{ kind = "sinusoid", sites = 4 }}
@@ -58,6 +59,48 @@ def test_nothing_is_asked_where_nothing_is_left(tmp_path):
     with pytest.raises(CommonPriorError):
         Purse(run, little).ask("diversity", question, 1, recipe.tasks.load(None))
     assert not (run / "surveys" / "figures.json").exists()
+
+
+def test_attack_a_survey_before_the_training_has_ended(tmp_path):
+    """Asked half-way, it would spend what the rounds to come spend once more."""
+    (tmp_path / "waves.toml").write_text(WAVES.format(epsilon=20.0))
+    recipe = read_recipe(tmp_path / "waves.toml")
+    training = start(recipe, tmp_path / "run")
+    with pytest.raises(RunError, match="no round is finished yet"):
+        Purse(tmp_path / "run", recipe)
+    training.coordinator.step(training.engine)
+    with pytest.raises(RunError, match="1 of 2 rounds are done; let the training end first"):
+        Purse(tmp_path / "run", recipe)
+
+
+def test_attempts_that_came_to_nothing_are_counted(tmp_path, run_of):
+    (tmp_path / "waves.toml").write_text(WAVES.format(epsilon=20.0))
+    recipe = read_recipe(tmp_path / "waves.toml")
+    recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, rounds=1, attempts=2))
+    training = run_of(recipe, lost=lambda seat, phase, count: phase == "unmask")
+    for _ in range(2):
+        with pytest.raises(RunError, match="failed 2 times"):
+            training.coordinator.step(training.engine)
+    training.engine.engine.lost = lambda seat, phase, count: False
+    training.coordinator.step(training.engine)
+    true = training.agents[0].log.spent_so_far("site").epsilon(recipe.budget.delta)
+    assert len(training.agents[0].log._of("spent")) == 5
+    assert Purse(training.run.path, recipe)._costs == [pytest.approx(true)]
+
+
+def test_a_site_s_own_rules_hold_in_a_survey(tmp_path):
+    recipe, run = trained(tmp_path, 20.0)
+    purse = Purse(run, recipe)
+    file = RunFolder(run).site("site-2") / "policy.toml"
+    spent = purse._costs[0]
+    write_policy(dataclasses.replace(read_policy(file), maximum_epsilon=spent / 2), file)
+    with pytest.raises(BudgetExhausted, match=r"site-2 allows an epsilon of .*nothing is left to ask about"):
+        purse.ask("diversity", Diversity(recipe.learner), 1, recipe.tasks.load(None))
+    write_policy(dataclasses.replace(read_policy(file), maximum_epsilon=spent + 5.0, minimum_noise=9.0), file)
+    with pytest.raises(RunError, match=r"site-2 wants noise of at least 9"):
+        purse.ask("diversity", Diversity(recipe.learner), 1, recipe.tasks.load(None))
+    copied = read_policy(RunFolder(run / "surveys" / "diversity").site("site-2") / "policy.toml")
+    assert copied.maximum_epsilon == pytest.approx(5.0)
 
 
 def test_without_noise_there_is_no_budget(tmp_path):

@@ -314,6 +314,13 @@ class _Audit:
             self._recipe = recipe_from(entry.recipe, "the recorded recipe")
         except RecipeError:
             self._recipe = None
+        if self._recipe is not None:
+            schedule = self._recipe.schedule
+            if (entry.dropouts, entry.colluders) != (schedule.dropouts, schedule.colluders):
+                raise JournalError(
+                    f"it is opened with {entry.dropouts} dropouts and {entry.colluders} colluders, the recipe has "
+                    f"{schedule.dropouts} and {schedule.colluders}"
+                )
         if self._run is None:
             return
         if self._run.recipe.exists() and read_toml(self._run.recipe) != without_none(entry.recipe):

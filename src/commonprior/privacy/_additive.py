@@ -124,8 +124,9 @@ class AdditiveNoise(Mechanism):
         """Return the site's noised integers [width(d)] int64, and what it keeps: `memory` as it was without feedback.
 
         The rows (per task) or their mean (per site) are clipped, rounded by `key` and summed; then comes the noise.
-        Raises `ModelError` for rows that are not finite or do not fit the release, `RecipeError` for rows of a whole
-        site where tasks are to be protected, `ProtocolError` for an encoding that is not this mechanism's own.
+        A row that is not finite counts as one of zeros where there is noise. Raises `ModelError` for one without, and
+        for rows that do not fit the release, `RecipeError` for rows of a whole site where tasks are to be protected,
+        `ProtocolError` for an encoding that is not this mechanism's own.
         """
         grid, count = self._grid(release), self._count(release)
         if encoding != self._encoding(release, grid, count):
@@ -236,6 +237,9 @@ class AdditiveNoise(Mechanism):
             raise ModelError(
                 f"contributions of shape {rows.shape} do not fit the round: expected [m, {release.length}]"
             )
+        if self.noise > 0:
+            # To refuse would be one more answer about the tasks, which no noise hides and nothing charges.
+            rows = np.where(np.isfinite(rows).all(1, keepdims=True), rows, 0)
         if self.per == "task":
             if contributions.unit == "site":
                 raise RecipeError(

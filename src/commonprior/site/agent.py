@@ -6,10 +6,11 @@ prior, and signs only what it has checked. Whatever it refuses, it refuses with 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,7 @@ from commonprior.entry import (
     statement_of,
 )
 from commonprior.errors import (
+    NOTHING_LEFT,
     BudgetExhausted,
     InputError,
     LedgerError,
@@ -45,7 +47,7 @@ from commonprior.session import COORDINATOR, Seat, Session, read_session
 from commonprior.site import Context, Contributor, Protected, Registry
 from commonprior.site.consent import Consent, Terms
 from commonprior.site.crafted import crafted
-from commonprior.site.memory import Finished, SiteLog
+from commonprior.site.memory import WITHHELD, Finished, SiteLog
 from commonprior.site.policy import Policy
 from commonprior.site.publisher import Publisher
 from commonprior.sums import CONSISTENCY, Machine, Step
@@ -74,8 +76,8 @@ class _Attempt:
 
 @dataclass
 class Agent:
-    """One site. `trusted` are the public keys that it counts towards its minimum cohort, its own among them;
-    `registry` is its own view of the ledger, where there is one.
+    """One site. `trusted` are the public keys that it counts towards its minimum cohort, its own among them, `names`
+    whose they are; `registry` is its own view of the ledger, where there is one.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Agent:
     contributor: Contributor
     log: SiteLog
     registry: Registry | None = None
+    names: Mapping[str, bytes] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"masking": 0.0})
 
     def __post_init__(self) -> None:
@@ -93,7 +96,7 @@ class Agent:
 
     @property
     def _consent(self) -> Consent:
-        return Consent(self.name, self.terms, self.policy, self.trusted)
+        return Consent(self.name, self.terms, self.policy, self.trusted, self.names)
 
     def receive(self, data: bytes) -> Sequence[bytes]:
         """Take one frame from the coordinator; return what the site answers, nothing to bytes that mean nothing."""
@@ -110,7 +113,8 @@ class Agent:
         try:
             return self._answer(phase, session, seat, frame, data)
         except (PolicyRefusal, BudgetExhausted, ProtocolError, LedgerError, InputError) as refusal:
-            return [seal(self.identity, session, "refuse", seat, COORDINATOR, str(refusal))]
+            why = f"{NOTHING_LEFT}{refusal}" if isinstance(refusal, BudgetExhausted) else str(refusal)
+            return [seal(self.identity, session, "refuse", seat, COORDINATOR, why)]
 
     def _answer(self, phase: str, session: Session, seat: Seat, frame: Frame, data: bytes) -> Sequence[bytes]:
         match phase, frame.body:
@@ -128,7 +132,8 @@ class Agent:
                     raise PolicyRefusal(f"{self.name} is not part of this attempt any more: count it as dropped")
                 attempt.phase = phase
                 if attempt.publisher is not None:
-                    said, body = self._public(attempt, attempt.publisher, phase, frame.body)
+                    with self._own_tasks(attempt.prior):
+                        said, body = self._public(attempt, attempt.publisher, phase, frame.body)
                     return [seal(self.identity, session, said, seat, COORDINATOR, body)]
                 if attempt.machine is None:
                     raise MalformedMessage(f"{phase}: no phase of this round")
@@ -248,7 +253,7 @@ class Agent:
         self._check_budget(spend)
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
-        with crafted(prior):
+        with self._own_tasks(prior):
             protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         history = self._history(session, record, before)
         machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers, history)
@@ -290,6 +295,20 @@ class Agent:
         return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
                          losses if mechanism.noise == 0 else None,
                          lambda: self.contributor.loss(always, prior), history, session, self._charge)  # fmt: skip
+
+    @contextlib.contextmanager
+    def _own_tasks(self, prior: Prior) -> Iterator[None]:
+        """Say no more than that something failed: what a learner says of labels or numbers is about tasks that are
+        shown to no one, and a refusal goes to the coordinator, un-noised and uncharged.
+        """
+        try:
+            with crafted(prior):
+                yield
+        except InputError as error:
+            self.log.withhold(f"{type(error).__name__}: {error}")
+            raise PolicyRefusal(
+                f"{self.name} cannot work with its own tasks from this prior; why stands in its own {WITHHELD}"
+            ) from error
 
     def _charge(self) -> None:
         """Write the spend of the attempt under way to the disk, once: before anything of it leaves."""
@@ -358,7 +377,8 @@ class Agent:
             mean, back, ballot, counted = attempt.publisher.check(entry, total)
             count = len(entry.survivors)
             summed = Summed((mean.astype(np.int64) * count)[None], attempt.release, (count,))
-        new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
+        with crafted(attempt.prior):
+            new, _ = new_prior(self.terms.learner, attempt.mechanism, grouping, attempt.prior, session.encoding, summed)
         if entry.prior != (back or new.hash()):
             raise ProtocolError("the entry names another prior than the one that its sum makes")
         if self.policy.worst_loss and back is None:
@@ -367,7 +387,9 @@ class Agent:
                 raise PolicyRefusal(f"{self.name} has judged another outcome of this attempt, and judges one")
             attempt.judged = digest(data)
             context = Context(session, attempt.prior, attempt.release, self.terms.seed)
-            self._consent.check_losses(*(self.contributor.loss(context, prior) for prior in (attempt.prior, new)))
+            with self._own_tasks(attempt.prior):
+                losses = [self.contributor.loss(context, prior) for prior in (attempt.prior, new)]
+            self._consent.check_losses(*losses)
         self._finish(
             Finished(session.round, digest(data), entry.prior, session.attempt, counted),
             attempt.protected if attempt.seat in entry.survivors else None,
@@ -421,10 +443,11 @@ class Agent:
             raise PolicyRefusal(f"round {number} is signed by {len(agreed)} sites, expected {session.threshold}")
 
     def _check_budget(self, spend: Spend) -> None:
-        limits = [e for e in (self.terms.epsilon, self.policy.maximum_epsilon) if e > 0]
         spent = self.log.spent_so_far(spend.unit)
         try:
-            charge(spent, spend, min(limits, default=0.0), self.terms.delta)
+            charge(spent, spend, self.terms.epsilon, self.terms.delta)
+            # At the site's own delta: at one near 1, which a recipe may ask for, any epsilon is small.
+            charge(spent, spend, self.policy.maximum_epsilon, min(self.policy.delta, self.terms.delta))
         except BudgetExhausted as error:
             raise BudgetExhausted(f"{self.name}: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from commonprior import plugin
@@ -21,8 +21,9 @@ from commonprior.sums import SecureSum
 class Terms:
     """What a site agreed to before the run: its own copy of everything that decides what leaves it.
 
-    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `ledger` the
-    kind of ledger, `public` whether updates are shown to everybody, and `defence` how they are judged then.
+    `epsilon` (0: no limit) and `delta` are the run's budget, `rows` the public number of tasks a round, `dropouts` and
+    `colluders` what its sum is to bear, `ledger` the kind of ledger, `public` whether updates are shown to everybody,
+    and `defence` how they are judged then.
     """
 
     recipe_hash: bytes
@@ -34,6 +35,8 @@ class Terms:
     seed: int
     epsilon: float
     delta: float
+    dropouts: int
+    colluders: int
     ledger: str = "none"
     public: bool = False
     defence: Layers = field(default_factory=Layers)
@@ -41,18 +44,28 @@ class Terms:
 
 @dataclass
 class Consent:
-    """A site's own policy, applied to what a coordinator proposes. `trusted` are the keys that it counts."""
+    """A site's own policy, applied to what a coordinator proposes. `trusted` are the keys that it counts.
+
+    `names` says whose keys they are, as far as the site knows: nobody else may go by such a name.
+    """
 
     name: str
     terms: Terms
     policy: Policy
     trusted: frozenset[bytes]
+    names: Mapping[str, bytes] = field(default_factory=dict)
 
     def check_session(self, session: Session) -> None:
         """Refuse another recipe, an insecure sum, an unknown learner or network, a small or a strange roster."""
         terms, policy = self.terms, self.policy
         if session.recipe != terms.recipe_hash:
             raise PolicyRefusal(f"{self.name} agreed to another recipe")
+        # A recipe's hash covers these, but whoever opens a run says them once more: fewer colluders are less noise.
+        if (session.dropouts, session.colluders) != (terms.dropouts, terms.colluders):
+            raise PolicyRefusal(
+                f"{self.name} agreed to {terms.dropouts} dropouts and {terms.colluders} colluders, not to "
+                f"{session.dropouts} and {session.colluders}"
+            )
         if terms.sum.insecure and not policy.allow_insecure_sum:
             raise PolicyRefusal(f"{self.name} takes part in secure sums only: {terms.sum.insecure}")
         for kind in _kinds(terms.learner, Learner):
@@ -63,6 +76,8 @@ class Consent:
                 raise PolicyRefusal(f"{self.name} does not allow the network {network}")
         self.check_cohort([m.key for m in session.roster], session.colluders)
         self._check_strangers(session)
+        self._check_names(session)
+        self._check_key_holders(session)
 
     def _check_strangers(self, session: Session) -> None:
         """Refuse a roster whose unknown sites could, all of them together, break the sum's threshold."""
@@ -74,6 +89,28 @@ class Consent:
                 f"{session.threshold} sites can; expected 2 · (sites - dropouts) > sites + colluders + sites that are "
                 f"not trusted, so trust more of them or allow fewer dropouts"
             )
+
+    def _check_names(self, session: Session) -> None:
+        """Refuse a roster that gives a name this site knows to another key, or a key it knows another name."""
+        known = {key: name for name, key in self.names.items()}
+        for member in session.roster:
+            if (
+                self.names.get(member.name, member.key) != member.key
+                or known.get(member.key, member.name) != member.name
+            ):
+                raise PolicyRefusal(
+                    f"{self.name} knows {known.get(member.key, member.name)} by another name or key than the roster's "
+                    f"{member.name}, {member.key.hex()[:16]}…"
+                )
+
+    def _check_key_holders(self, session: Session) -> None:
+        """Refuse a site that this one does not trust where it alone could read every update."""
+        for seat in sorted(self.terms.sum.key_holders(session)):
+            if session.roster[seat].key not in self.trusted:
+                raise PolicyRefusal(
+                    f"{self.name} does not trust {session.roster[seat].name}, who would hold the key of the sum and "
+                    f"could read each update alone: trust it, or name another sum.key_holder"
+                )
 
     def check_losses(self, before: float, after: float) -> None:
         """Refuse a prior under which this site's own tasks lose more than its policy allows."""

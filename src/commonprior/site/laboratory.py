@@ -63,17 +63,17 @@ class Laboratory:
         })  # fmt: skip
 
     @cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """What a prior of this learner is made of."""
-        return {name: np.shape(v) for name, v in self.learner.init(self.spec, learning_key("shape")).params.items()}
+    def _fresh(self) -> Prior:
+        """A prior that this learner has made."""
+        return self.learner.init(self.spec, learning_key("shape"))
 
     def _require_sound(self, prior: Prior) -> None:
         """Raise `ProtocolError` for a prior that this learner cannot have made: the first one is a coordinator's."""
-        shapes = {name: np.shape(value) for name, value in prior.params.items()}
-        for name in sorted({*shapes, *self._shapes}):
-            got, expected = shapes.get(name, "nothing"), self._shapes.get(name, "nothing")
-            if got != expected:
-                raise ProtocolError(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
+        for part, sound in ((prior.params, self._fresh.params), (prior.state, self._fresh.state)):
+            for name in sorted({*part, *sound} if part is prior.params else sound):
+                got, expected = (np.shape(t[name]) if name in t else "nothing" for t in (part, sound))
+                if got != expected:
+                    raise ProtocolError(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
         for name, value in {**prior.params, **prior.state}.items():
             if not np.isfinite(value).all():
                 raise ProtocolError(f"the prior's {name} holds numbers that are not finite: nothing can be learned")

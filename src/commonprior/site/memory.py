@@ -14,6 +14,7 @@ from commonprior.appendlog import AppendLog, write_whole
 from commonprior.prior import Tensors
 
 NO_ATTEMPT = NO_ROUND = -1
+WITHHELD = "withheld.txt"
 
 
 class Finished(NamedTuple):
@@ -109,6 +110,10 @@ class SiteLog:
     def spent_so_far(self, unit: Unit) -> Spend:
         """Return everything this site has ever spent in this run, aborted attempts included."""
         return self._spent or nothing_spent(unit)
+
+    def withhold(self, why: str) -> None:
+        """Write down for the site's own people why it refused, where that says something of its tasks."""
+        write_whole(self._folder / WITHHELD, (why + "\n").encode())
 
     def remember(self, round_: int, memory: Tensors) -> None:
         """Keep what the site remembers after a round; the one before is kept too, for a round that is repeated."""

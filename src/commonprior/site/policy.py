@@ -18,7 +18,8 @@ class Policy:
     """What a site will take part in. An empty allow-list allows every kind that is installed.
 
     `minimum_cohort` counts identities that the site itself trusts, itself included, less the assumed colluders;
-    `maximum_clip` (0: no limit) and `minimum_noise` bound the mechanism, `maximum_epsilon` (0: no limit) the whole run.
+    `maximum_clip` (0: no limit) and `minimum_noise` bound the mechanism, `maximum_epsilon` (0: no limit) the whole run,
+    at `delta` or the recipe's, whichever is smaller.
     `worst_loss` (0: not judged) is how many times the loss on its own tasks a round's prior may have before the site
     refuses to sign it. `allow_noiseless_groups` lets updates without noise into sums by groups, whose differences can
     give them away.
@@ -28,6 +29,7 @@ class Policy:
     maximum_clip: float = 0.0
     minimum_noise: float = 0.0
     maximum_epsilon: float = 0.0
+    delta: float = 1e-5
     worst_loss: float = 0.0
     learners: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -37,6 +39,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.minimum_cohort < 2:
             raise InputError(f"minimum_cohort = {self.minimum_cohort}: a sum of one hides nothing; expected at least 2")
+        if not 0 < self.delta < 1:
+            raise InputError(f"delta = {self.delta}: expected a chance above 0 and below 1, such as 1e-5")
         if self.worst_loss and self.worst_loss < 1:
             raise InputError(f"worst_loss = {self.worst_loss}: expected at least 1, for a round as good as the one "
                              f"before, or 0 not to judge")  # fmt: skip

@@ -103,6 +103,10 @@ class SecureSum(abc.ABC):
         """Return how many honest survivors a sum may lack that its sites believe to be in it: what noise counts on."""
         return 0
 
+    def key_holders(self, session: Session) -> frozenset[Seat]:
+        """Return the seats of which each one, by itself, may come to read other sites' updates: none in most sums."""
+        return frozenset()
+
     @abc.abstractmethod
     def check(self, session: Session) -> None:
         """Raise `InputError`, with the numbers, where this sum cannot be held in such a session.

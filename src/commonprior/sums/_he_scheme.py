@@ -69,13 +69,13 @@ class Cryptosystem(abc.ABC):
 
 
 def holder_of(session: Session, name: str) -> Seat:
-    """Return the seat that holds the key: the site of that name, or the first of the roster where the name is empty.
+    """Return the seat that holds the key: the site of that name, or the first by name where the name is empty.
 
-    The roster is in the opening that every site signed. A draw by the session's hash would be one that a coordinator
-    draws again, attempt after attempt, until it likes the holder.
+    Sites check names against their own trust lists; the order of a roster is its coordinator's, and so would be a draw
+    by the session's hash, attempt after attempt, until it likes the holder.
     """
     if not name:
-        return 0
+        return min(range(len(session.roster)), key=lambda seat: session.roster[seat].name)
     for seat, member in enumerate(session.roster):
         if member.name == name:
             return seat

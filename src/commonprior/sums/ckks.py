@@ -7,7 +7,7 @@
     consistency  site -> coordinator its signature over (session, survivors, commitments to their ciphertexts)
     open         key holder          the sum, flooded and rounded to the exact integers
 
-The key holder is a site, never the coordinator: the one that `key_holder` names, or the first of the roster. It adds
+The key holder is a site, never the coordinator: the one that `key_holder` names, or the first by name. It adds
 the ciphertexts itself, each in a frame that its own site signed, and decrypts one sum, over the survivors that at least
 `threshold` of them signed. Why an exact sum comes out of an approximate cryptosystem, and why publishing it gives away
 nothing of the key, stands in `_he_ckks`. Unlike Paillier's, this opening cannot be checked.
@@ -46,6 +46,10 @@ class Ckks(SecureSum):
         "every site trusts the key holder, which is one of the sites and could read every update, not to do so, not to "
         "work with the coordinator, and to give out the right sum"
     )
+
+    def key_holders(self, session: Session) -> frozenset[Seat]:
+        """Return the seat that is sent every ciphertext."""
+        return frozenset({holder_of(session, self.key_holder)})
 
     def check(self, session: Session) -> None:
         """Raise `InputError` where the key holder is no site, or numbers do not fit the ciphertexts."""

@@ -49,6 +49,7 @@ from commonprior.sums._phases import START, Outbox, PhasedCoordinator, PhasedPar
 COMMIT, REVEAL = "group-commit", "group-reveal"
 
 _ROOM = 1 << 30
+_COMMITMENT_BYTES = 32
 """What an inner frame may take; its own machine has the tighter limit."""
 
 
@@ -85,6 +86,10 @@ class Grouped(SecureSum):
             "grouping": Grouping(self.groups, self.combine, self.trim, self.dropouts),
         }.items():
             object.__setattr__(self, name, value)
+
+    def key_holders(self, session: Session) -> frozenset[Seat]:
+        """Return every seat, where the sum within has a key holder: who is whose is drawn later."""
+        return frozenset(range(len(session.roster))) if self.of.key_holders(session) else frozenset()
 
     def check(self, session: Session) -> None:
         """Raise `RecipeError`, with the numbers, where a group could become too small, for itself or for its sum."""
@@ -279,6 +284,9 @@ class _GroupedCoordinator(PhasedCoordinator):
     def _read(self, phase: str, opened: Frame, frame: bytes) -> object:
         match phase, opened.body:
             case "group-commit", bytes() as commitment:
+                if len(commitment) != _COMMITMENT_BYTES:  # relayed to everybody, whose limit it would break
+                    self._culprits.add(opened.sender)
+                    raise ProtocolError(f"seat {opened.sender} commits to a draw in {len(commitment)} bytes")
                 return commitment, frame
             case "group-reveal", bytes() as nonce:
                 shown = commitment_of(self._session, opened.sender, nonce)

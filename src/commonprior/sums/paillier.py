@@ -7,11 +7,12 @@
     consistency  site -> coordinator its signature over (session, survivors, commitments to their ciphertexts)
     open         key holder          the sum and the roots that prove it
 
-The key holder is a site, never the coordinator: the one that `key_holder` names, or the first of the roster. It adds
+The key holder is a site, never the coordinator: the one that `key_holder` names, or the first by name. It adds
 up the ciphertexts itself, each in a frame that its own site signed, and decrypts one sum, over the survivors that at
 least `threshold` of them signed. The coordinator and the record check its opening against the ciphertexts:
 it cannot give out a wrong sum. Nobody can enter a multiple of another site's vector, as everyone is committed before
-anyone's ciphertext is seen. A key holder that drops out ends the attempt; the next one draws anew.
+anyone's ciphertext is seen. A key holder that drops out ends the attempt, and without it there is no other: a recipe
+that names another is another run.
 
 The secrecy that this gives is towards the coordinator and everybody else who is not the key holder. The key holder is
 sent every ciphertext and could decrypt each: where nobody may be trusted with that, use the masked sum.
@@ -56,6 +57,10 @@ class Paillier(SecureSum):
     def __post_init__(self) -> None:
         if self.modulus_bits not in (2048, 3072, 4096):
             raise RecipeError(f"sum.modulus_bits = {self.modulus_bits}: expected 2048, 3072 or 4096")
+
+    def key_holders(self, session: Session) -> frozenset[Seat]:
+        """Return the seat that is sent every ciphertext."""
+        return frozenset({holder_of(session, self.key_holder)})
 
     def check(self, session: Session) -> None:
         """Raise `InputError` where the key holder is no site, or numbers do not fit the ciphertexts."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from scipy.stats import qmc
 
@@ -166,6 +167,7 @@ def train_and_judge(recipe: Recipe, family: Family, metric: str) -> tuple[float,
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table = compare({"": learned}, episodes)
+    jax.clear_caches()  # every trial is a program of its own, and a process has room for so many
     values = table[table.metric == metric].groupby(["site", "task"])["value"].mean()
     if values.empty:
         there = ", ".join(sorted(set(table.metric)))
