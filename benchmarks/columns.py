@@ -1,12 +1,13 @@
 """Sites that measure different columns: what hiding columns costs, beside leaving those sites out.
 
-    python benchmarks/columns.py --data DIR [--rounds N] [--seeds N] [--json FILE]
+    python benchmarks/columns.py --data DIR [--hiding SHARE] [--hidden SHARE] [--rounds N] [--seeds N] [--json FILE]
 
-Three quarters of the training sites hide a random half of their columns. A learner is trained on all sites with every
-column, on all sites with those hidden, and on the other quarter alone; each time it is judged on test sites that have
-every column, from the same supports. What hiding loses is to be less than half of what leaving out loses, in Spearman
-correlation a task. Learners: the in-context transformer, and a deep kernel over the attention network, both of sets of
-columns. The prior of the round that was best on a sixth of the training sites, which show every column, is judged.
+Of the training sites, the share `hiding` hides a random share `hidden` of its columns. A learner is trained on all
+sites with every column, on all sites with those hidden, and on the others alone; each time it is judged on test sites
+that have every column, from the same supports. What hiding loses is to be less than half of what leaving out loses, in
+Spearman correlation a task. Learners: the in-context transformer, and a deep kernel over the attention network, both of
+sets of columns. The prior of the round that was best on a sixth of the training sites, which show every column, is
+judged.
 
 Materials: one laboratory a database and family of anions, one task an elastic or thermal property, columns that follow
 from the formula; tested on five families of anions that nobody trained on. Cytotoxicity: one laboratory and one task an
@@ -43,7 +44,6 @@ from commonprior.tasks.table import Table
 SHOTS, QUERIES, TASKS, SUPPORTS = 8, 16, 16, 4
 LOOKS = 8
 """So often a contestant is judged on the way."""
-HIDING, HIDDEN = 0.75, 0.5
 LEARNED = 0.2
 """The least correlation with every column from which on a difference means something."""
 CYTOTOX = (
@@ -77,6 +77,13 @@ class Case(NamedTuple):
     held: tuple[str, ...] = ()
 
 
+class Hides(NamedTuple):
+    """Which share of the sites hides which share of its columns."""
+
+    sites: float
+    columns: float
+
+
 def cytotoxicity(data: Path) -> Case:
     """Return the articles that give a dose."""
     frame = pd.read_parquet(data / "nano-chemx" / "cytotox_viability.parquet")
@@ -107,12 +114,14 @@ def materials(data: Path) -> Case:
 CASES = {"cytotoxicity": cytotoxicity, "materials": materials}
 
 
-def with_gaps(frame: pd.DataFrame, columns: Sequence[Column], sites: Sequence[str], seed: int) -> pd.DataFrame:
-    """Return the table with a random half of the columns of each of these sites empty."""
+def with_gaps(
+    frame: pd.DataFrame, columns: Sequence[Column], sites: Sequence[str], share: float, seed: int
+) -> pd.DataFrame:
+    """Return the table with a random share of the columns of each of these sites empty."""
     frame = frame.copy()
     for site in sites:
         hidden = generator(seed, "hidden", site).permutation([c.name for c in columns])
-        hidden = hidden[: round(HIDDEN * len(columns))]
+        hidden = hidden[: round(share * len(columns))]
         frame[hidden] = frame[hidden].astype(object)
         frame.loc[frame.site == site, hidden] = None
     return frame
@@ -168,14 +177,14 @@ def correlation(contestants: Mapping[str, Predictor], episodes: Episodes) -> dic
     return {name: float(found[found.contestant == name]["value"].mean()) for name in contestants}
 
 
-def scores(case: Case, rounds: int, seed: int) -> dict[str, dict[str, float]]:
+def scores(case: Case, hides: Hides, rounds: int, seed: int) -> dict[str, dict[str, float]]:
     """Return by learner what each contestant comes to on the test sites."""
     family, train, test = folds(*case)
     sites = [str(site) for site in generator(seed, "hiding").permutation(sorted(train))]
     valid, sites = sites[: len(sites) // 6], sorted(sites[len(sites) // 6 :])
-    hiding = set(generator(seed, "which").permutation(sites)[: round(HIDING * len(sites))])
+    hiding = set(generator(seed, "which").permutation(sites)[: round(hides.sites * len(sites))])
     frame, table, held = case
-    _, gaps, beside = folds(with_gaps(frame, table.columns, sorted(hiding), seed), table, held)
+    _, gaps, beside = folds(with_gaps(frame, table.columns, sorted(hiding), hides.columns, seed), table, held)
     # A site whose rows no longer differ is no task any more, and with it leaves its fold: keep to the same sites.
     gaps = {site: ({**gaps, **beside}).get(site, train[site]) for site in sites}
     judges = {site: train[site] for site in valid}
@@ -222,18 +231,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("COMMONPRIOR_DATA"))
     parser.add_argument("--case", choices=CASES, action="append", help="both without")
+    parser.add_argument("--hiding", type=float, default=0.9, help="the share of the sites that hides columns")
+    parser.add_argument("--hidden", type=float, default=0.25, help="the share of the columns that it hides")
     parser.add_argument("--rounds", type=int, default=800, help=f"at least {LOOKS}")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     options = parser.parse_args()
     console, rows, data = Console(highlight=False), [], Path(options.data) if options.data else Path()
+    hides = Hides(options.hiding, options.hidden)
     for name in options.case or CASES:
         case, seeds = CASES[name](data), []
         for seed in range(options.seeds):
-            seeds.append(scores(case, options.rounds, seed))
+            seeds.append(scores(case, hides, options.rounds, seed))
             console.print(f"{name}, seed {seed}: {seeds[-1]}")
-        rows += summarised(name, seeds)
-    print_rows(console, "Columns hidden at three quarters of the sites", rows)
+        rows += summarised(f"{name}, {hides.sites:.0%} hide {hides.columns:.0%}", seeds)
+    print_rows(console, "Columns that sites hide", rows)
     write_rows(options.json, rows)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from commonprior import cli
 from commonprior.errors import CommonPriorError
 from commonprior.loading import load_run
+from commonprior.prior import load_prior
 
 RECIPE = Path(__file__).parents[1] / "examples" / "nanothermal.toml"
 
@@ -60,6 +61,7 @@ def test_a_table_of_ones_own_in_one_command_then_adapt_evaluate_audit(table, tmp
     new.write_text("dose,cell\n-0.9,a\n0.5,b\n,a\n")
     code, out, err = run("adapt", folder, "--support", few, "--predict", new, "--output", tmp_path / "out.csv")
     assert (code, err) == (0, "")
+    assert "intervals: as learned; a survey of the run checks them" in out
     predicted = pd.read_csv(tmp_path / "out.csv")
     assert list(predicted.columns) == ["row", "ic50", "low_90", "high_90"]
     assert list(predicted.row) == [2, 3, 4]
@@ -234,6 +236,24 @@ def test_bad_arguments_are_one_sentence(arguments, sentence, tmp_path, run, monk
     assert code == 2
     assert sentence in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_are_all_alike_and_surveyed_intervals_are_said(trained, tmp_path, run):
+    folder, few, new = tmp_path / "run", tmp_path / "few.csv", tmp_path / "new.csv"
+    shutil.copytree(trained, folder)
+    figures = {"widening": 1.5, "prior": load_prior(folder / "prior.safetensors").hash().hex()}
+    (folder / "surveys").mkdir(exist_ok=True)
+    (folder / "surveys" / "figures.json").write_text(json.dumps(figures))
+    new.write_text("dose,cell\n0.2,a\n")
+    few.write_text("dose,cell,ic50\n0.1,a,1\n0.3,b,1\n")
+    code, out, _ = run("adapt", folder, "--support", few, "--predict", new)
+    assert code == 0
+    assert "2 equal labels, which cannot say how far others lie from it: 1 is taken" in " ".join(out.split())
+    assert "intervals: as learned, times 1.50 by the run's survey" in out
+    few.write_text("dose,cell,ic50\n0.1,a,1\n")
+    assert "few.csv: one label, which cannot say" in " ".join(
+        run("adapt", folder, "--support", few, "--predict", new)[1].split()
+    )
 
 
 def test_a_prior_of_another_learner_is_refused(trained, tmp_path, run):

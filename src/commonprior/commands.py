@@ -113,6 +113,11 @@ def adapt(run: Path, support: Path, predict: Path, output: Path | None, console:
     batch, x, new = _few_and_new(run, spec, support, predict, console)
     prediction = predict_task(learned, batch, x, learning_key("adapt"))
     table = prediction_table(prediction, spec, new.index)
+    if spec.target.kind == "regression":
+        surveyed = f"as learned, times {learned.widening:.2f} by the run's survey"
+        console.print(
+            f"intervals: {surveyed if learned.widening != 1 else 'as learned; a survey of the run checks them'}"
+        )
     if output is None:
         _frame(console, table.head(20), f"{len(table)} predictions from {len(batch.y)} samples"
                + (", first 20; --output FILE keeps all" if len(table) > 20 else ""))  # fmt: skip
@@ -192,6 +197,13 @@ def _few_and_new(
     absent = [c.name for c in spec.columns if c.name not in few.columns or c.name not in new.columns]
     if absent:
         console.print(f"taken as unknown, for lack of the column: {', '.join(absent)}", style="yellow")
+    target = spec.target
+    if target.kind == "regression" and target.scaling == "support" and (y == y[0]).all():
+        console.print(
+            f"{support}: {'one label' if len(y) == 1 else f'{len(y)} equal labels'}, which cannot say how far others "
+            f"lie from it: {target.spread:g} is taken for their spread; measure one that differs",
+            style="yellow",
+        )
     return Batch(x, y, np.ones(len(y), np.float32)), others_x, new
 
 

@@ -55,14 +55,15 @@ def test_a_task_gone_astray_moves_the_noise_no_further_than_a_few():
     one = tasks(1)
     far = one._replace(query=one.query._replace(y=one.query.y + 1e4))
     prior = LEARNER.init(SPEC, KEY)
-    row = unflatten(LEARNER.contribute(prior, far, {}, KEY)[0].rows[0], prior.params)
+    unbounded = dataclasses.replace(LEARNER, clip=0.0)
+    row = unflatten(unbounded.contribute(prior, far, {}, KEY)[0].rows[0], prior.params)
     assert row["noise"][0] == 20.0
 
 
 def test_a_task_on_which_the_steps_diverge_counts_as_none_under_a_clip():
     everyone = tasks(3)
     everyone.support.x[1] *= 1e15
-    learner = Reptile(Mlp((6,), "relu"), inner_steps=3, inner_rate=0.05)
+    learner = Reptile(Mlp((6,), "relu"), inner_steps=3, inner_rate=0.05, clip=0.0)
     prior = learner.init(SPEC, KEY)
     free = learner.contribute(prior, everyone, {}, KEY)[0].rows
     clipped = dataclasses.replace(learner, clip=0.05).contribute(prior, everyone, {}, KEY)[0].rows
