@@ -148,7 +148,7 @@ def others() -> dict[str, dict[str, Contestant]]:
     drawn = sample_tasks(waves.train["site-1"], generator(0), TASKS, SHOTS, QUERIES, waves.spec.target)
     cases: dict[str, tuple[Learner, TaskSpec, Task, Callable[[Weights, Sequence[np.ndarray]], Contestant]]] = {
         "Reptile, 5 inner steps": (
-            Reptile(network, 5, INNER_RATE, server=ServerStep("mean", 1.0)), waves.spec, drawn,
+            Reptile(network, 5, INNER_RATE, clip=0.0, server=ServerStep("mean", 1.0)), waves.spec, drawn,
             lambda weights, batch: _handwritten.Reptile(weights, batch, 5, INNER_RATE, noise=True)),
         "ProtoNet, 5 classes": (
             Protonet(network, local=local, server=server), _BLOBS, blobs(), partial(Descent, _handwritten.protonet)),

@@ -67,6 +67,11 @@ class Coordinator:
         return self._prior
 
     @property
+    def spent(self) -> Spend:
+        """What every attempt that was begun has cost."""
+        return self._spent
+
+    @property
     def rounds_done(self) -> int:
         """How many rounds the journal holds."""
         last = self._journal.last_round
@@ -163,7 +168,7 @@ class Coordinator:
         """Run the next round, in as many attempts as the schedule allows."""
         number, failures, broke = self.rounds_done + 1, [], set[Seat]()
         self._catch_up()
-        for _ in range(self._recipe.schedule.attempts):
+        while len(failures) < self._recipe.schedule.attempts + len(broke):  # one that names a liar does not count
             outcome = self._attempt(engine, number, frozenset(broke))
             if isinstance(outcome, Outcome):
                 self._finish(number, outcome)

@@ -72,5 +72,9 @@ class ProtocolError(CommonPriorError):
     """Bytes from another party break the protocol."""
 
 
+class UnsoundPrior(ProtocolError):
+    """A prior that no learner can have made, as far as can be said without looking at any task."""
+
+
 class MalformedMessage(ProtocolError):
     """Bytes from another party are not a message."""

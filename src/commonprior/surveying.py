@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from commonprior.accountant import affords, spend_of
+from commonprior.accountant import Spend, spend_of
 from commonprior.aggregation import release_of
 from commonprior.appendlog import AppendLog, write_whole
-from commonprior.coordinator import NO_GUARANTEE
 from commonprior.errors import BudgetExhausted, InputError, RunError
 from commonprior.ledger.journal import Journal
 from commonprior.loading import open_run
@@ -35,6 +33,9 @@ from commonprior.surveys.novelty import Judgement, Novelty
 from commonprior.tasks import Family
 from commonprior.tasks.table import encode_rows, fit_scaler, read_frame
 
+_NOTHING = 1e-12
+"""An epsilon within which nothing can be released; 0 would be no limit."""
+
 _TASKS = 32
 """A site answers from at most so many tasks a round."""
 
@@ -46,79 +47,74 @@ class Purse:
     """
 
     def __init__(self, run: Path, recipe: Recipe) -> None:
-        limits = [e for e in (recipe.budget.epsilon, recipe.policy.maximum_epsilon) if e > 0]
-        self._limit = min(limits, default=0.0) if recipe.mechanism.noise > 0 else 0.0
-        self._run, self._recipe, self._costs = run, recipe, [self._trained(RunFolder(run), recipe)]
+        self._run, self._recipe = run, recipe
+        self._limit = recipe.budget.epsilon if recipe.mechanism.noise > 0 else 0.0
+        self._costs = [self._trained(RunFolder(run), recipe)]
 
-    def _trained(self, run: RunFolder, recipe: Recipe) -> float:
+    def _trained(self, run: RunFolder, recipe: Recipe) -> Spend:
         """Return what training has spent, attempts that failed after its last round included.
 
         Raises `RunError` where it has not ended: what is left for surveys is not known before.
         """
-        journal, delta = Journal(run.journal), recipe.budget.delta
+        journal = Journal(run.journal)
         last, opening = journal.last_round, journal.opening
         if last is None or opening is None:
             raise RunError(f"{run.path}: no round is finished yet; `commonprior train` it first")
-        if recipe.mechanism.noise == 0:
-            return last.epsilon
+        if self._limit and not run.prior.exists():
+            raise RunError(
+                f"{run.path}: {last.round} of {recipe.schedule.rounds} rounds are done; let the training end first, "
+                f"since it and its surveys spend from one budget"
+            )
         lines = AppendLog(run.path / "coordinator" / "log.cbor").values()
         begun = sum(isinstance(line, dict) and line.get("what") == "begun" for line in lines)
         release = release_of(recipe.sum, len(opening.roster), opening.dropouts, opening.colluders, last.length,
                              recipe.schedule.tasks_per_site, recipe.public)  # fmt: skip
         cost = spend_of(recipe.mechanism.spends(release), recipe.mechanism.unit)
-        spent = cost.times(max(begun, last.round + last.attempt))
-        if last.round < recipe.schedule.rounds and affords(spent, cost, recipe.budget.epsilon, delta):
-            raise RunError(
-                f"{run.path}: {last.round} of {recipe.schedule.rounds} rounds are done; let the training end first, "
-                f"since it and its surveys spend from one budget"
-            )
-        return max(last.epsilon, spent.epsilon(delta))
+        return cost.times(max(begun, last.round + last.attempt))
+
+    def spent(self, delta: float) -> float:
+        """Return the sum of the epsilons that everything so far has cost, each at `delta`."""
+        return sum(cost.epsilon(delta) for cost in self._costs)
 
     def ask(self, name: str, question: Survey, rounds: int, family: Family, first: Prior | None = None) -> Answered:
         """Conduct a survey with what is left. Raises `BudgetExhausted` where nothing is, or too little."""
-        left = self._limit - sum(self._costs)
-        if self._limit and left <= 0:
+        budget = self._recipe.budget
+        spent, left = self.spent(budget.delta), self._limit - self.spent(budget.delta)
+        if self._limit and (left <= 0 or budget.delta * (len(self._costs) + 1) >= 1):
             raise BudgetExhausted(
-                f"{self._run}: the training and its surveys have spent epsilon {sum(self._costs):.3g} of "
-                f"{self._limit:g}; nothing is left to ask about {name}"
+                f"{self._run}: the training and its surveys have spent epsilon {spent:.3g} of {self._limit:g} at delta "
+                f"{budget.delta * len(self._costs):.0e}; nothing is left to ask about {name}"
             )
         recipe, folder = _recipe(self._recipe, question, rounds), self._run / "surveys" / name
         if self._limit:
-            recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, maximum_epsilon=left))
+            recipe = dataclasses.replace(recipe, budget=dataclasses.replace(budget, epsilon=left))
         self._copy_policies(family, RunFolder(folder))
         answered = conduct(recipe, folder, family, first)
-        self._costs.append(answered.epsilon)
+        self._costs.append(answered.spend)
         return answered
 
     def _copy_policies(self, family: Family, survey: RunFolder) -> None:
-        """Let each site's own rules hold in the survey, too, with what is left of its own budget."""
-        spent, noised = sum(self._costs), self._recipe.mechanism.noise > 0
+        """Let each site's own rules hold in the survey, too, with what is left of its own budget at its own delta.
+
+        A site of which nothing is left refuses by itself: others may do without it.
+        """
         for site in sorted(family.train):
             file, copy = (folder.site(site) / "policy.toml" for folder in (RunFolder(self._run), survey))
-            if not file.exists() or copy.exists():
+            if not file.exists():
                 continue
             policy = read_policy(file)
-            if noised and self._limit:
-                policy = dataclasses.replace(
-                    policy, maximum_epsilon=min(policy.maximum_epsilon or math.inf, self._limit)
-                )
-            if noised and policy.maximum_epsilon:
-                left = policy.maximum_epsilon - spent
-                if left <= 0:
-                    raise BudgetExhausted(
-                        f"{file}: {site} allows an epsilon of {policy.maximum_epsilon:g}; training and surveys have "
-                        f"spent {spent:.3g}: nothing is left to ask about"
-                    )
-                policy = dataclasses.replace(policy, maximum_epsilon=left)
+            if self._recipe.mechanism.noise > 0 and policy.maximum_epsilon:
+                left = policy.maximum_epsilon - self.spent(min(policy.delta, self._recipe.budget.delta))
+                policy = dataclasses.replace(policy, maximum_epsilon=max(left, _NOTHING))
             copy.parent.mkdir(parents=True, exist_ok=True)
             write_policy(policy, copy)
 
     def total(self) -> str:
         """Return what all of it has cost, as a sentence."""
-        if min(self._costs) == NO_GUARANTEE:
+        if not all(cost.private for cost in self._costs):
             return "no differential privacy (no noise)"
-        delta = self._recipe.budget.delta * len(self._costs)
-        return f"at most epsilon {sum(self._costs):.3g} at delta {delta:.0e} with the training"
+        delta = self._recipe.budget.delta
+        return f"at most epsilon {self.spent(delta):.3g} at delta {delta * len(self._costs):.0e} with the training"
 
 
 def survey(run: Path, data: Path | None, console: Console, out: Path | None) -> None:

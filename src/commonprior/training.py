@@ -20,7 +20,7 @@ from commonprior.prior import Prior, load_prior, save_prior
 from commonprior.recipe import Recipe
 from commonprior.runfolder import RunFolder
 from commonprior.session import Member, Session
-from commonprior.simulation import load_or_make_identity, simulate_sites
+from commonprior.simulation import check_scaling, load_or_make_identity, simulate_sites
 from commonprior.site.agent import Agent
 from commonprior.tasks import Family
 
@@ -83,6 +83,7 @@ def start(
     `family`: the tasks, if they have been loaded already; `first`: the prior that a new run starts from.
     """
     family = family or recipe.tasks.load(data)
+    check_scaling(recipe, family.spec)
     run = RunFolder(folder)
     run.begin(recipe, family)
     identity = load_or_make_identity(folder / "coordinator" / "identity.json")

@@ -22,24 +22,30 @@ from commonprior.training import start, train_rounds
 BAD = 4
 
 
-def bad_site(training, phase, say):
-    """Let the last of five sites answer a phase as it likes: `say(agent, answers)` are its frames."""
-    agent, inner = training.agents[BAD], training.engine.engine.engine
+def bad_site(training, phase, say, at=BAD, when=lambda session: True):
+    """Let a site answer a phase as it likes: `say(agent, answers)` are its frames."""
+    agent, inner = training.agents[at], training.engine.engine.engine
     honest = agent.receive
 
     def receive(frame):
         answers = list(honest(frame))
-        if answers and decode(decode(answers[0])[0])[1] == phase and agent._attempt is not None:
+        if (
+            answers
+            and decode(decode(answers[0])[0])[1] == phase
+            and agent._attempt is not None
+            and when(agent._attempt.session)
+        ):
             return say(agent, answers)
         return answers
 
-    training.engine.engine.engine = dataclasses.replace(inner, endpoints={**inner.endpoints, BAD: receive})
+    training.engine.engine.engine = dataclasses.replace(inner, endpoints={**inner.endpoints, at: receive})
 
 
 def again(agent, answer, change):
     """Sign an answer's body anew, changed."""
     phase, body = decode(decode(answer)[0])[1], decode(decode(answer)[0])[4]
-    return seal(agent.identity, agent._attempt.session, phase, BAD, COORDINATOR, change(body))
+    session = agent._attempt.session
+    return seal(agent.identity, session, phase, session.seat_of(agent.identity.key), COORDINATOR, change(body))
 
 
 def other_keys(agent, answers):
@@ -86,6 +92,21 @@ def test_attack_a_commitment_that_nobody_could_relay(make_recipe, run_of):
     assert all(BAD not in entry.survivors for entry in training.coordinator._journal.entries[1:])
 
 
+def test_attack_a_site_that_commits_to_a_draw_and_says_no_more(make_recipe, run_of):
+    """Nobody can draw without it, and every attempt would end there: the next one is held without it."""
+    training = run_of(make_recipe(sites=15, dropouts=1, noise=4.0, sum=Grouped(3, Masked(), dropouts=1)))
+    bad_site(training, "group-reveal", lambda agent, answers: [])
+    assert train_rounds(training) == ""
+    assert all(BAD not in entry.survivors for entry in training.coordinator._journal.entries[1:])
+
+
+def test_as_many_liars_as_attempts_do_not_use_them_up(make_recipe, run_of):
+    training = run_of(make_recipe(sites=9, dropouts=3, noise=4.0))
+    for at in (4, 5, 6):
+        bad_site(training, "keys", other_keys, at, lambda session, at=at: session.attempt == at - 4)
+    assert train_rounds(training) == ""
+
+
 def test_attack_one_task_in_the_rows_of_all_others(tmp_path):
     """Numbers that a site scales by all of its rows carry each task into every other: no noise is sized for that."""
     rows = [f"{site},t{t},{t + row / 7},{row % 5}\n" for site in "abc" for t in range(3) for row in range(12)]
@@ -103,6 +124,6 @@ def test_attack_one_task_in_the_rows_of_all_others(tmp_path):
 
     own, public = Column("x"), Column("x", centre=0.0, spread=3.0)
     with pytest.raises(RecipeError, match=r'per = "task" with columns that a site scales by all of its rows \(x\)'):
-        begin(recipe(own, "task"), "refused")
-    begin(recipe(public, "task"), "public")
+        begin(recipe(own, "task"), "run")
+    begin(recipe(public, "task"), "run")
     begin(recipe(own, "site"), "site")

@@ -7,7 +7,7 @@ import pytest
 
 from commonprior.accountant import spend_of
 from commonprior.coordinator import Coordinator
-from commonprior.errors import JournalError, RunError
+from commonprior.errors import JournalError, LedgerError, ModelError, ProtocolError, RunError
 from commonprior.identity import Identity
 from commonprior.learners._server import ServerStep
 from commonprior.ledger.audit import audit
@@ -17,7 +17,6 @@ from commonprior.round import Failed
 from commonprior.runfolder import RunFolder
 from commonprior.session import Member
 from commonprior.simulation import simulate_sites
-from commonprior.site import agent as agent_module
 from commonprior.site.consent import Consent
 from commonprior.site.memory import WITHHELD
 from commonprior.site.policy import Policy
@@ -146,6 +145,13 @@ def test_attack_a_stranger_in_the_seat_of_the_key_holder(make_recipe, kind, run_
     wary._consent.check_session(session)
 
 
+def test_one_key_may_have_two_names_in_a_site_s_own_list(make_recipe, run_of):
+    training = run_of(make_recipe(ledger=NONE))
+    wary, coordinator = training.agents[0], training.coordinator
+    wary.names = {**wary.names, "an alias": training.agents[1].identity.key}
+    wary._consent.check_session(coordinator._session(1, 0, coordinator._journal.opening.run, coordinator._journal.head))
+
+
 def test_the_order_of_a_roster_does_not_say_who_holds_the_key(make_recipe, opens):
     coordinator, agents, engine = opens(make_recipe(sum=Paillier(2048), ledger=NONE), lambda members: members[::-1])
     coordinator.step(engine)
@@ -189,12 +195,14 @@ def test_attack_a_first_prior_whose_state_no_server_step_can_use(make_recipe, tm
 SECRET = "row 1 of the contributions holds inf at number 13"
 
 
-def test_attack_a_refusal_that_tells_of_private_numbers(make_recipe, run_of):
+@pytest.mark.parametrize("kind", [ModelError, ProtocolError, LedgerError, ValueError, AttributeError, MemoryError])
+def test_attack_a_refusal_that_tells_of_private_numbers(make_recipe, run_of, kind):
+    """Always the same sentence: which of them it was is a fact about the tasks, too."""
     training = run_of(make_recipe(schedule=Schedule(rounds=1, tasks_per_site=3, shots=5, queries=5, attempts=1)))
     agent = training.agents[0]
 
     def fails(*_):
-        raise agent_module.InputError(SECRET)
+        raise kind(SECRET)
 
     agent.contributor.contribute = fails
     outcome = training.coordinator._attempt(training.engine, 1)

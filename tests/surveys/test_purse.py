@@ -14,7 +14,7 @@ from commonprior.runfolder import RunFolder
 from commonprior.site.policy import read_policy, write_policy
 from commonprior.surveying import Purse, survey
 from commonprior.surveys.diversity import Diversity
-from commonprior.training import start, train
+from commonprior.training import start, train, train_rounds
 
 WAVES = """
 tasks = {{ kind = "sinusoid", sites = 4 }}
@@ -50,7 +50,7 @@ def test_surveys_and_training_spend_from_one_budget(tmp_path):
 
 def test_nothing_is_asked_where_nothing_is_left(tmp_path):
     recipe, run = trained(tmp_path, 20.0)
-    spent = Purse(run, recipe)._costs[0]
+    spent = Purse(run, recipe).spent(1e-5)
     short = dataclasses.replace(recipe, budget=Budget(epsilon=spent))
     question = Diversity(recipe.learner)
     with pytest.raises(BudgetExhausted, match="have spent epsilon .* nothing is left to ask about diversity"):
@@ -85,22 +85,64 @@ def test_attempts_that_came_to_nothing_are_counted(tmp_path, run_of):
     training.coordinator.step(training.engine)
     true = training.agents[0].log.spent_so_far("site").epsilon(recipe.budget.delta)
     assert len(training.agents[0].log._of("spent")) == 5
-    assert Purse(training.run.path, recipe)._costs == [pytest.approx(true)]
+    train_rounds(training)
+    assert Purse(training.run.path, recipe).spent(recipe.budget.delta) == pytest.approx(true)
+
+
+def with_policy(run, **rules):
+    file = RunFolder(run).site("site-2") / "policy.toml"
+    write_policy(dataclasses.replace(read_policy(file), **rules), file)
+
+
+def ask(run, recipe):
+    purse = Purse(run, recipe)
+    return purse, lambda: purse.ask("diversity", Diversity(recipe.learner), 1, recipe.tasks.load(None))
 
 
 def test_a_site_s_own_rules_hold_in_a_survey(tmp_path):
     recipe, run = trained(tmp_path, 20.0)
-    purse = Purse(run, recipe)
-    file = RunFolder(run).site("site-2") / "policy.toml"
-    spent = purse._costs[0]
-    write_policy(dataclasses.replace(read_policy(file), maximum_epsilon=spent / 2), file)
-    with pytest.raises(BudgetExhausted, match=r"site-2 allows an epsilon of .*nothing is left to ask about"):
-        purse.ask("diversity", Diversity(recipe.learner), 1, recipe.tasks.load(None))
-    write_policy(dataclasses.replace(read_policy(file), maximum_epsilon=spent + 5.0, minimum_noise=9.0), file)
+    purse, asking = ask(run, recipe)
+    spent, copy = purse.spent(1e-5), RunFolder(run / "surveys" / "diversity").site("site-2") / "policy.toml"
+    with_policy(run, maximum_epsilon=spent / 2)
+    with pytest.raises(BudgetExhausted, match="site-2: the next release would bring"):
+        asking()
+    with_policy(run, maximum_epsilon=spent + 5.0, minimum_noise=9.0)
     with pytest.raises(RunError, match=r"site-2 wants noise of at least 9"):
-        purse.ask("diversity", Diversity(recipe.learner), 1, recipe.tasks.load(None))
-    copied = read_policy(RunFolder(run / "surveys" / "diversity").site("site-2") / "policy.toml")
-    assert copied.maximum_epsilon == pytest.approx(5.0)
+        asking()
+    assert read_policy(copy).maximum_epsilon == pytest.approx(5.0)
+
+
+def test_attack_a_survey_at_a_delta_at_which_nothing_seems_spent(tmp_path):
+    """A site's own limit holds at its own delta, in what training cost as in what surveys do."""
+    (tmp_path / "waves.toml").write_text(WAVES.format(epsilon="20.0, delta = 0.2"))
+    recipe = read_recipe(tmp_path / "waves.toml")
+    train(recipe, tmp_path / "run", None)
+    purse, asking = ask(tmp_path / "run", recipe)
+    assert purse.spent(0.2) < 0.1 < 0.5 < purse.spent(1e-5), "the weak measure would find next to nothing spent"
+    with_policy(tmp_path / "run", maximum_epsilon=purse.spent(1e-5) + 0.01)
+    with pytest.raises(BudgetExhausted, match="site-2: the next release would bring"):
+        asking()
+    often = dataclasses.replace(recipe, budget=Budget(epsilon=20.0, delta=0.6))
+    with pytest.raises(BudgetExhausted, match=r"at delta 6e-01; nothing is left"):
+        ask(tmp_path / "run", often)[1]()
+
+
+def test_one_site_whose_budget_is_spent_does_not_end_everybody_s_survey(tmp_path):
+    (tmp_path / "waves.toml").write_text(
+        WAVES.format(epsilon=20.0).replace("rounds = 2", "dropouts = 1, rounds = 2").replace("= 4 }}", "= 4 }}")
+    )
+    recipe = read_recipe(tmp_path / "waves.toml")
+    train(recipe, tmp_path / "run", None)
+    with_policy(tmp_path / "run", maximum_epsilon=1e-3)
+    ask(tmp_path / "run", recipe)[1]()
+
+
+def test_a_survey_follows_a_mechanism_that_has_moved(tmp_path):
+    moving = 'per = "site", adaptive = { quantile = 0.5 }, sparsity = { keep = 0.5 }'
+    (tmp_path / "waves.toml").write_text(WAVES.format(epsilon=40.0).replace('per = "site"', moving))
+    recipe = read_recipe(tmp_path / "waves.toml")
+    train(recipe, tmp_path / "run", None)
+    survey(tmp_path / "run", None, Console(file=io.StringIO()), None)
 
 
 def test_without_noise_there_is_no_budget(tmp_path):

@@ -38,6 +38,7 @@ from commonprior.errors import (
     MalformedMessage,
     PolicyRefusal,
     ProtocolError,
+    UnsoundPrior,
 )
 from commonprior.frame import Frame, open_frame, seal
 from commonprior.identity import Identity
@@ -132,8 +133,7 @@ class Agent:
                     raise PolicyRefusal(f"{self.name} is not part of this attempt any more: count it as dropped")
                 attempt.phase = phase
                 if attempt.publisher is not None:
-                    with self._own_tasks(attempt.prior):
-                        said, body = self._public(attempt, attempt.publisher, phase, frame.body)
+                    said, body = self._public(attempt, attempt.publisher, phase, frame.body)
                     return [seal(self.identity, session, said, seat, COORDINATOR, body)]
                 if attempt.machine is None:
                     raise MalformedMessage(f"{phase}: no phase of this round")
@@ -253,7 +253,7 @@ class Agent:
         self._check_budget(spend)
         self.log.entered(session.round, session.attempt, session.head)
         context = Context(session, prior, release, self.terms.seed)
-        with self._own_tasks(prior):
+        with self._own_tasks():
             protected = self.contributor.contribute(context, mechanism, self.log.recall(session.round - 1))
         history = self._history(session, record, before)
         machine, publisher = None, self._publisher(context, seat, mechanism, protected.integers, history)
@@ -286,25 +286,31 @@ class Agent:
             raise PolicyRefusal(f"{self.name} publishes its updates through a ledger, and this run has none")
 
         def losses(moves: np.ndarray) -> np.ndarray:
-            means = [mechanism.mean(m[: session.length], session.encoding, context.release, 1) for m in moves]
-            priors = [terms.learner.apply(prior, mean, None) for mean in means]
-            return np.asarray([self.contributor.loss(context, p) for p in priors])
+            with self._own_tasks():
+                means = [mechanism.mean(m[: session.length], session.encoding, context.release, 1) for m in moves]
+                priors = [terms.learner.apply(prior, mean, None) for mean in means]
+                return np.asarray([self.contributor.loss(context, p) for p in priors])
+
+        def loss() -> float:
+            with self._own_tasks():
+                return self.contributor.loss(always, prior)
 
         # On the same tasks in every round: the best of many draws would be a measure that no later version meets.
         always = context._replace(session=dataclasses.replace(session, round=0))
         return Publisher(self.identity, self.registry, place, opening.head, seat, terms.defence, integers,
                          losses if mechanism.noise == 0 else None,
-                         lambda: self.contributor.loss(always, prior), history, session, self._charge)  # fmt: skip
+                         loss, history, session, self._charge)  # fmt: skip
 
     @contextlib.contextmanager
-    def _own_tasks(self, prior: Prior) -> Iterator[None]:
+    def _own_tasks(self) -> Iterator[None]:
         """Say no more than that something failed: what a learner says of labels or numbers is about tasks that are
         shown to no one, and a refusal goes to the coordinator, un-noised and uncharged.
         """
         try:
-            with crafted(prior):
-                yield
-        except InputError as error:
+            yield
+        except UnsoundPrior:
+            raise
+        except Exception as error:
             self.log.withhold(f"{type(error).__name__}: {error}")
             raise PolicyRefusal(
                 f"{self.name} cannot work with its own tasks from this prior; why stands in its own {WITHHELD}"
@@ -387,7 +393,7 @@ class Agent:
                 raise PolicyRefusal(f"{self.name} has judged another outcome of this attempt, and judges one")
             attempt.judged = digest(data)
             context = Context(session, attempt.prior, attempt.release, self.terms.seed)
-            with self._own_tasks(attempt.prior):
+            with self._own_tasks():
                 losses = [self.contributor.loss(context, prior) for prior in (attempt.prior, new)]
             self._consent.check_losses(*losses)
         self._finish(

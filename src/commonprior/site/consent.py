@@ -92,15 +92,15 @@ class Consent:
 
     def _check_names(self, session: Session) -> None:
         """Refuse a roster that gives a name this site knows to another key, or a key it knows another name."""
-        known = {key: name for name, key in self.names.items()}
+        known: dict[bytes, list[str]] = {}
+        for name, key in self.names.items():
+            known.setdefault(key, []).append(name)
         for member in session.roster:
-            if (
-                self.names.get(member.name, member.key) != member.key
-                or known.get(member.key, member.name) != member.name
-            ):
+            others = known.get(member.key, [member.name])
+            if self.names.get(member.name, member.key) != member.key or member.name not in others:
                 raise PolicyRefusal(
-                    f"{self.name} knows {known.get(member.key, member.name)} by another name or key than the roster's "
-                    f"{member.name}, {member.key.hex()[:16]}…"
+                    f"{self.name} knows {others[0]} by another name or key than the roster's {member.name}, "
+                    f"{member.key.hex()[:16]}…"
                 )
 
     def _check_key_holders(self, session: Session) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from commonprior.errors import ProtocolError
+from commonprior.errors import UnsoundPrior
 from commonprior.learners import Learner
 from commonprior.predictor import LearnedPrior, predict_tasks
 from commonprior.prior import Prior, Tensors
@@ -68,15 +68,15 @@ class Laboratory:
         return self.learner.init(self.spec, learning_key("shape"))
 
     def _require_sound(self, prior: Prior) -> None:
-        """Raise `ProtocolError` for a prior that this learner cannot have made: the first one is a coordinator's."""
+        """Raise `UnsoundPrior` for a prior that this learner cannot have made: the first one is a coordinator's."""
         for part, sound in ((prior.params, self._fresh.params), (prior.state, self._fresh.state)):
             for name in sorted({*part, *sound} if part is prior.params else sound):
                 got, expected = (np.shape(t[name]) if name in t else "nothing" for t in (part, sound))
                 if got != expected:
-                    raise ProtocolError(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
+                    raise UnsoundPrior(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
         for name, value in {**prior.params, **prior.state}.items():
             if not np.isfinite(value).all():
-                raise ProtocolError(f"the prior's {name} holds numbers that are not finite: nothing can be learned")
+                raise UnsoundPrior(f"the prior's {name} holds numbers that are not finite: nothing can be learned")
 
     def loss(self, context: Context, prior: Prior) -> float:
         """Return the mean negative log-likelihood of this round's validation tasks, the same for every prior."""

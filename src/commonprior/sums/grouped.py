@@ -312,7 +312,8 @@ class _GroupedCoordinator(PhasedCoordinator):
                 silent = sorted(set(self._commits) - set(answers))
                 if silent:
                     why = f"{phase}: seats {silent} committed to a draw and did not show it"
-                    return Aborted(why, tuple(sorted(self._culprits)))
+                    # The next attempt is held without them: else one site that falls silent here would stop them all.
+                    return Aborted(why, tuple(sorted({*self._culprits, *silent})))
                 self._form(tuple((seat, nonce) for seat, (nonce, _) in answers.items()))
                 shown = [frame for _, frame in answers.values()]
                 return self._advance_groups(self._whole.of.phases[0], shown)

@@ -62,7 +62,9 @@ TRAINED, STATE = "trained/", "state/"
 def asking_about(learned: Prior, answers: dict[str, np.ndarray]) -> Prior:
     """Return a survey's prior before its first round that carries a trained prior, for sites to adapt."""
     carried = {TRAINED + name: np.asarray(value) for name, value in learned.params.items()}
-    carried |= {STATE + name: np.asarray(value) for name, value in learned.state.items()}
+    # Where a mechanism that moves has come to is no part of what is asked about, nor of what a learner begins with.
+    state = {name: value for name, value in learned.state.items() if not name.startswith("mechanism/")}
+    carried |= {STATE + name: np.asarray(value) for name, value in state.items()}
     return begun({**carried, **answers})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from commonprior.accountant import Spend
 from commonprior.prior import Prior
 from commonprior.recipe import Recipe
 from commonprior.tasks import Family
@@ -13,11 +14,11 @@ from commonprior.training import start
 
 
 class Answered(NamedTuple):
-    """A survey's prior with its answers, what asking cost in `privacy` as a sentence, and as `epsilon`."""
+    """A survey's prior with its answers, and what asking cost: as a sentence, and as a curve."""
 
     prior: Prior
     privacy: str
-    epsilon: float
+    spend: Spend
 
 
 def conduct(
@@ -30,5 +31,4 @@ def conduct(
     while coordinator.rounds_done < recipe.schedule.rounds:
         coordinator.step(training.engine)
         watch(coordinator.rounds_done)
-    figures = coordinator.figures()
-    return Answered(coordinator.prior, figures.privacy, figures.epsilon)
+    return Answered(coordinator.prior, coordinator.figures().privacy, coordinator.spent)
