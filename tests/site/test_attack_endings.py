@@ -71,7 +71,7 @@ def test_attack_one_site_that_breaks_every_attempt_succeeds_where_nobody_is_left
     bad_site(training, "keys", other_keys)
     attempt = training.coordinator._attempt
     monkeypatch.setattr(training.coordinator, "_attempt", lambda engine, number, broke: attempt(engine, number))
-    with pytest.raises(RunError, match="round 1 failed 3 times"):
+    with pytest.raises(RunError, match="round 1 failed 4 times"):
         train_rounds(training)
 
 
