@@ -195,10 +195,10 @@ class Coordinator:
         spent = self._spent + cost
         self._note("begun", number, session.attempt)
         self._spent = spent
+        everyone = range(len(self._roster))
+        others = [seat for seat in everyone if seat not in broke]
         agreed = None if spent.private else self._agreed(number)
-        seats = [seat for seat in range(len(self._roster)) if seat not in broke]
-        if agreed is None and len(seats) >= session.threshold:
-            agreed = seats
+        seats = agreed or (others if len(others) >= session.threshold else everyone)
         poll = self._book.poll(opening) if self._book is not None else None
         if self._book is not None and poll is not None and poll.place.mode == "public":
             return run_public_round(
@@ -209,8 +209,8 @@ class Coordinator:
             )  # fmt: skip
         return run_round(
             self._recipe, self._mechanism, self._prior, self._journal.last_record, session, engine, self._identity,
-            self._public_spend(spent), range(len(self._roster)) if agreed is None else agreed,
-            lambda seats: self._note("agreed", number, session.attempt, seats),
+            self._public_spend(spent), seats,
+            lambda summed: self._note("agreed", number, session.attempt, summed),
             poll,
         )  # fmt: skip
 

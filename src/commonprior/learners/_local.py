@@ -34,9 +34,8 @@ class LocalWork:
     time and memory for the same update, and nothing to clip but the whole site.
 
     `clip` bounds the norm of each gradient, of a task where a row is a task's and of a meta-batch elsewhere; one that
-    is not finite, since an inner loop diverged on it, then counts as none. Labels are scaled by a few samples of their
-    task: where those happen to be alike, the others are thousands of deviations away, and one such task in a hundred
-    would say where everybody goes. 0 bounds nothing, and a round with a gradient that is not finite is refused.
+    is not finite, since an inner loop diverged on it, then counts as none. 0 bounds nothing; such a round is refused
+    where there is no noise.
     """
 
     steps: int = 1

@@ -69,8 +69,11 @@ class Laboratory:
 
     def _require_sound(self, prior: Prior) -> None:
         """Raise `UnsoundPrior` for a prior that this learner cannot have made: the first one is a coordinator's."""
-        for part, sound in ((prior.params, self._fresh.params), (prior.state, self._fresh.state)):
-            for name in sorted({*part, *sound} if part is prior.params else sound):
+        params, state = self._fresh
+        # A mechanism that moves adds to the state; to the parameters nobody does.
+        of_learner = {name: value for name, value in prior.state.items() if name in state}
+        for part, sound in ((prior.params, params), (of_learner, state)):
+            for name in sorted({*part, *sound}):
                 got, expected = (np.shape(t[name]) if name in t else "nothing" for t in (part, sound))
                 if got != expected:
                     raise UnsoundPrior(f"the prior's {name} has shape {got}, {self.name}'s learner expects {expected}")
